@@ -1,0 +1,1 @@
+"""Geometry that knows no body part: rotations, cameras, crops, meshes."""

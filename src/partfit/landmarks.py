@@ -1,0 +1,275 @@
+"""Landmarks: the schemes that name them, their detections in a picture, and where they lie on a model."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from partfit.component import Component
+from partfit.errors import InputError, ShapeError
+
+
+def _integers(value: Any) -> np.ndarray:
+    """A read-only int64 copy."""
+    array = np.array(value, dtype=np.int64)
+    array.setflags(write=False)
+    return array
+
+
+def _reals(value: Any) -> np.ndarray:
+    """A read-only float64 copy."""
+    array = np.array(value, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+def content_hash(*arrays: np.ndarray) -> str:
+    """Short hexadecimal digest of arrays: equal content, dtype kind and shape give an equal digest."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        kind = "<i8" if array.dtype.kind in "iub" else "<f8"
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@attrs.frozen(eq=False)
+class LandmarkScheme:
+    """What a landmarker speaks: an ordered set of named points.
+
+    Attributes:
+        name: For example `mediapipe468` or `ibug68`.
+        names: One name a point; length L.
+        version: Raised when the meaning of a point changes.
+        triangles: (T, 3) point indices, or empty (0, 3).
+        edges: (E, 2) point indices for drawing, or empty (0, 2).
+        mirror: (L,) index of each point's counterpart in a left-right flip, or None when the scheme
+            has no exact mirror.
+        mirror_scheme: Name of the scheme that a flipped picture shows (a left hand for a right one);
+            by default the scheme itself.
+    """
+
+    name: str
+    names: tuple[str, ...] = attrs.field(converter=tuple)
+    version: str = "1"
+    triangles: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 3)), converter=_integers)
+    edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=_integers)
+    mirror: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(_integers))
+    mirror_scheme: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        n = len(self.names)
+        for field, width in (("triangles", 3), ("edges", 2)):
+            array = getattr(self, field)
+            if array.ndim != 2 or array.shape[1] != width:
+                raise ShapeError(f"{field} of scheme {self.name!r}", f"(n, {width})", array.shape)
+            if array.size and (array.min() < 0 or array.max() >= n):
+                raise InputError(f"{field} of scheme {self.name!r} name a point outside 0..{n - 1}.")
+        if self.mirror is not None:
+            if self.mirror.shape != (n,):
+                raise ShapeError(f"mirror of scheme {self.name!r}", f"({n},)", self.mirror.shape)
+            if self.mirror_scheme is None and not np.array_equal(self.mirror[self.mirror], np.arange(n)):
+                raise InputError(f"mirror of scheme {self.name!r} is not its own inverse.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def hash(self) -> str:
+        """Digest of the name, the version and the names of the points."""
+        return hashlib.sha256("\n".join((self.name, self.version, *self.names)).encode()).hexdigest()[:16]
+
+
+@attrs.frozen(eq=False)
+class LandmarkEmbedding:
+    """Where the points of a scheme lie on a model's topology: L sparse rows over the model's points.
+
+    A model's points are its V vertices followed by its virtual points (joints, finger tips), see
+    `partfit.models.ParametricModel.point_names`. Landmark l is sum_k weights[l, k] * point[indices[l, k]],
+    applied after posing. Unused entries have weight 0.
+
+    Attributes:
+        scheme: The landmark scheme.
+        topology: Name of the topology, for example `anny-head`.
+        indices: (L, K) point indices.
+        weights: (L, K), each row sums to 1.
+        reliability: (L,) in (0, 1]: how well each row is known. A fit divides the landmark's scale by
+            its square root.
+    """
+
+    scheme: LandmarkScheme
+    topology: str
+    indices: np.ndarray = attrs.field(converter=_integers)
+    weights: np.ndarray = attrs.field(converter=_reals)
+    reliability: np.ndarray = attrs.field(converter=_reals)
+
+    @reliability.default
+    def _certain(self) -> np.ndarray:
+        return np.ones(len(self.scheme))
+
+    def __attrs_post_init__(self) -> None:
+        n = len(self.scheme)
+        if self.indices.ndim != 2 or len(self.indices) != n:
+            raise ShapeError(f"indices of {self.label}", f"({n}, K)", self.indices.shape)
+        if self.weights.shape != self.indices.shape:
+            raise ShapeError(f"weights of {self.label}", str(self.indices.shape), self.weights.shape)
+        if self.reliability.shape != (n,):
+            raise ShapeError(f"reliability of {self.label}", f"({n},)", self.reliability.shape)
+        if not np.allclose(self.weights.sum(axis=1), 1.0, atol=1e-5):
+            raise InputError(f"The rows of {self.label} must each sum to 1.")
+        if not ((self.reliability > 0) & (self.reliability <= 1)).all():
+            raise InputError(f"The reliability of {self.label} must lie in (0, 1].")
+
+    @property
+    def label(self) -> str:
+        """How messages name it: `scheme on topology`."""
+        return f"embedding {self.scheme.name!r} on {self.topology!r}"
+
+    @property
+    def hash(self) -> str:
+        """Digest of the scheme, the topology and the rows."""
+        names = hashlib.sha256(f"{self.scheme.hash} {self.topology}".encode()).hexdigest()
+        return names[:4] + content_hash(self.indices, self.weights)[4:]
+
+    def apply(self, points: Float[np.ndarray, "*batch points 3"]) -> Float[np.ndarray, "*batch landmarks 3"]:
+        """The landmarks (*batch, L, 3) of a model's points (*batch, V + virtual, 3)."""
+        return np.einsum("...lkd,lk->...ld", points[..., self.indices, :], self.weights)
+
+    @classmethod
+    def of_vertices(cls, scheme: LandmarkScheme, topology: str, vertices: Sequence[int]) -> LandmarkEmbedding:
+        """An embedding whose points are vertices (one-hot rows)."""
+        indices = np.asarray(vertices)[:, None]
+        return cls(scheme, topology, indices, np.ones(indices.shape))
+
+    @classmethod
+    def on_triangles(
+        cls,
+        scheme: LandmarkScheme,
+        topology: str,
+        faces: Int[np.ndarray, "faces 3"],
+        face_index: Int[np.ndarray, " landmarks"],
+        barycentric: Float[np.ndarray, "landmarks 3"],
+        reliability: Float[np.ndarray, " landmarks"] | None = None,
+    ) -> LandmarkEmbedding:
+        """An embedding whose points lie inside triangles, by barycentric coordinates."""
+        known = {} if reliability is None else {"reliability": reliability}
+        return cls(scheme, topology, faces[face_index], barycentric, **known)
+
+
+@attrs.frozen(eq=False)
+class Region:
+    """Where a detector sees a part: an oriented box in picture pixels.
+
+    Attributes:
+        center: (x, y) of its middle.
+        size: (width, height) along its own axes.
+        angle: In-plane rotation, radians; positive turns x towards y (clockwise on screen).
+        score: In [0, 1].
+        side: `left`, `right` or None.
+    """
+
+    center: tuple[float, float]
+    size: tuple[float, float]
+    angle: float = 0.0
+    score: float = 1.0
+    side: str | None = None
+
+
+@attrs.frozen(eq=False)
+class Detection:
+    """The landmarks of one part in one picture, in pixels of the whole picture.
+
+    Attributes:
+        scheme: The landmark scheme.
+        points: (L, 2) positions.
+        scale: (L, 2) standard deviation of each coordinate, > 0; infinite where unknown.
+        confidence: (L,) in [0, 1], for people and thresholds.
+        score: In [0, 1], how sure the landmarker is that the part is there.
+        box: (x0, y0, x1, y1).
+        side: `left`, `right` or None.
+    """
+
+    scheme: LandmarkScheme
+    points: np.ndarray = attrs.field(converter=_reals)
+    scale: np.ndarray = attrs.field(converter=_reals)
+    confidence: np.ndarray = attrs.field(converter=_reals)
+    score: float = 1.0
+    box: np.ndarray = attrs.field(converter=_reals, kw_only=True)
+    side: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        n = len(self.scheme)
+        for field, shape in (("points", (n, 2)), ("scale", (n, 2)), ("confidence", (n,))):
+            if getattr(self, field).shape != shape:
+                raise ShapeError(
+                    f"{field} of a {self.scheme.name!r} detection", str(shape), getattr(self, field).shape
+                )
+
+    @box.default
+    def _enclosing_box(self) -> np.ndarray:
+        known = self.points[np.isfinite(self.points).all(axis=-1)]
+        return np.concatenate([known.min(axis=0), known.max(axis=0)]) if len(known) else np.full(4, np.nan)
+
+    @property
+    def usable(self) -> Bool[np.ndarray, " landmarks"]:
+        """(L,) True where a landmark has a finite position and a finite, positive scale."""
+        finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.scale).all(axis=1)
+        return finite & (self.scale > 0).all(axis=1)
+
+    def mapped(self, factor: float) -> Detection:
+        """The same detection in a picture resized by `factor`: x' = (x + 0.5) * factor - 0.5."""
+        return attrs.evolve(
+            self,
+            points=(self.points + 0.5) * factor - 0.5,
+            scale=self.scale * factor,
+            box=(self.box + 0.5) * factor - 0.5,
+        )
+
+
+class Detector(Component):
+    """Finds the instances of a part in pictures."""
+
+    kind = "detector"
+
+    @abstractmethod
+    def detect(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> list[list[Region]]:
+        """Find the parts in each picture, best score first.
+
+        Args:
+            images: RGB, uint8, (H, W, 3), of any and mixed sizes.
+
+        Returns:
+            One list of regions for each picture; empty where nothing is found.
+        """
+
+
+class Landmarker(Component):
+    """Places the points of a landmark scheme on the parts that a detector found."""
+
+    kind = "landmarker"
+
+    @property
+    @abstractmethod
+    def scheme(self) -> LandmarkScheme:
+        """The scheme of the points it returns."""
+
+    @abstractmethod
+    def locate(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]], regions: Sequence[Sequence[Region]]
+    ) -> list[list[Detection]]:
+        """Locate the landmarks of each region.
+
+        Args:
+            images: RGB, uint8, (H, W, 3), of any and mixed sizes.
+            regions: For each picture, the regions to look at.
+
+        Returns:
+            For each picture, the detections that the landmarker accepts, in the order of the regions;
+            a region without the part yields none.
+        """
