@@ -1,0 +1,218 @@
+"""Levenberg-Marquardt over a batch of independent problems.
+
+Each iteration solves (H + lambda D) delta = -g with the Gauss-Newton matrix H (thesis eqs. 3.29-3.31).
+Limits are kept by projection: a parameter at its limit whose gradient points outwards is held for the
+step, and a step beyond a limit ends on it. The damping follows the ratio of achieved to predicted
+decrease (Nielsen, "Damping parameter in Marquardt's method", 1999).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from partfit.errors import InputError
+from partfit.fitting.alignment import align_to_landmarks
+from partfit.fitting.base import FitProblem, FitResult, FitStatus, Fitter, Stage
+from partfit.fitting.objective import NormalEquations, Objective, landmark_weights
+from partfit.geometry.rotations import matrix_to_rotvec
+from partfit.models.base import LandmarkFunction, ParametricModel
+
+#: A rigid motion seen by a camera needs at least this many landmarks.
+MIN_LANDMARKS = 4
+
+
+class LevenbergMarquardt(Fitter):
+    """Batched Levenberg-Marquardt with a closed-form start; the fitter `lm`."""
+
+    @attrs.frozen
+    class Config:
+        """Options of the fitter `lm`.
+
+        Attributes:
+            damping: `scaled`: D = diag(H), Marquardt's choice; `additive`: D = I, thesis eq. 3.31.
+            initial_damping: First lambda of each stage.
+            tolerance: An item has converged when an iteration lowers its cost by a smaller share.
+            max_damping: An item has stalled when lambda grows beyond this.
+        """
+
+        damping: Literal["scaled", "additive"] = "scaled"
+        initial_damping: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0))
+        tolerance: float = attrs.field(default=1e-4, validator=attrs.validators.ge(0))
+        max_damping: float = attrs.field(default=1e8, validator=attrs.validators.gt(0))
+
+    config: LevenbergMarquardt.Config
+
+    @torch.no_grad()
+    def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
+        landmarks = problem.model.landmarks(problem.embedding, problem.points)
+        usable = (landmark_weights(problem) > 0).any(-1)
+        enough = usable.sum(1) >= MIN_LANDMARKS
+        x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
+        state = _State(x, enough)
+        for stage in problem.stages:
+            self._minimize(Objective(problem, stage, landmarks), stage, state)
+        objective = Objective(problem, problem.stages[-1] if problem.stages else Stage(()), landmarks)
+        state.fail(~torch.isfinite(state.x).all(1))
+        cost = torch.where(state.failed, torch.inf, objective.cost(state.x))
+        rms = torch.where(state.failed, torch.nan, objective.rms_px(state.x))
+        status = tuple(state.status(i) for i in range(len(x)))
+        messages = tuple(
+            _message(s, int(n), usable.shape[1]) for s, n in zip(status, usable.sum(1), strict=True)
+        )
+        return FitResult(
+            problem, problem.model.canonical(state.x), status, messages, cost, rms, state.iterations
+        )
+
+    def _minimize(self, objective: Objective, stage: Stage, state: _State) -> None:
+        state.begin_stage(self.config.initial_damping)
+        columns, equations = objective.columns, None
+        for _ in range(stage.iterations):
+            if not bool(state.active.any()):
+                break
+            if equations is None:
+                equations = objective.linearize(state.x)
+            step, predicted, mild = self._step(equations, objective, state)
+            trial = state.x.clone()
+            trial[:, columns] += step
+            trial = torch.where(state.active[:, None], trial, state.x)
+            decrease = equations.cost - objective.cost(trial)
+            accepted = state.active & (decrease > 0) & torch.isfinite(step).all(1)
+            state.advance(trial, accepted, decrease, predicted)
+            gain = torch.where(accepted, decrease, predicted)
+            state.finish(mild & (gain <= self.config.tolerance * equations.cost), self.config.max_damping)
+            if bool(accepted.any()):
+                equations = None
+
+    def _step(
+        self, equations: NormalEquations, objective: Objective, state: _State
+    ) -> tuple[Float[Tensor, "batch columns"], Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+        """The damped step within the limits, the decrease that it promises, whether damping is mild.
+
+        Small gains mean convergence only under mild damping: strong damping makes any gain small.
+        """
+        values = state.x[:, objective.columns]
+        gradient = equations.gradient.double()
+        held = (values <= objective.lower) & (gradient > 0) | (values >= objective.upper) & (gradient < 0)
+        hessian = _hold(equations.hessian.double(), held)
+        gradient = torch.where(held, 0.0, gradient)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        scale = diagonal if self.config.damping == "scaled" else torch.ones_like(diagonal)
+        damped = hessian + torch.diag_embed(state.damping[:, None] * scale)
+        factor, info = torch.linalg.cholesky_ex(damped)
+        step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+        step = torch.where((info == 0)[:, None], step, torch.nan)
+        clamped = (values + step).clamp(objective.lower, objective.upper) - values
+        curvature = (clamped[:, None] @ hessian @ clamped[..., None])[:, 0, 0]
+        predicted = -(gradient * clamped).sum(1) - 0.5 * curvature
+        mild = state.damping * scale.mean(1) <= diagonal.mean(1)
+        return clamped.to(values), predicted.to(values).nan_to_num(torch.inf), mild
+
+
+class _State:
+    """Where each item of the batch stands."""
+
+    def __init__(self, x: Tensor, enough: Bool[Tensor, " batch"]) -> None:
+        batch = len(x)
+        self.x = x
+        self.failed = ~enough
+        self.iterations = torch.zeros(batch, dtype=torch.int64, device=x.device)
+        self.begin_stage(1.0)
+        self.fail(~torch.isfinite(x).all(1))
+
+    def begin_stage(self, damping: float) -> None:
+        self.active = ~self.failed
+        self.converged = torch.zeros_like(self.failed)
+        self.stalled = torch.zeros_like(self.failed)
+        self.damping = torch.full(self.failed.shape, damping, dtype=torch.float64, device=self.x.device)
+        self.growth = torch.full_like(self.damping, 2.0)
+
+    def fail(self, items: Tensor) -> None:
+        self.failed = self.failed | items
+        self.active = self.active & ~self.failed
+
+    def advance(self, trial: Tensor, accepted: Tensor, decrease: Tensor, predicted: Tensor) -> None:
+        self.iterations += self.active
+        self.x = torch.where(accepted[:, None], trial, self.x)
+        ratio = (decrease / predicted).double().nan_to_num(0.0)
+        less = self.damping * (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
+        self.damping = torch.where(accepted, less, self.damping * self.growth)
+        self.growth = torch.where(accepted, 2.0, self.growth * 2)
+
+    def finish(self, converged: Tensor, max_damping: float) -> None:
+        self.converged |= self.active & converged
+        self.stalled |= self.active & ~converged & (self.damping > max_damping)
+        self.active &= ~(self.converged | self.stalled)
+
+    def status(self, item: int) -> FitStatus:
+        if self.failed[item]:
+            return FitStatus.FAILED
+        if self.converged[item]:
+            return FitStatus.CONVERGED
+        return FitStatus.STALLED if self.stalled[item] else FitStatus.MAX_ITERATIONS
+
+
+def closed_form_start(
+    problem: FitProblem, landmarks: LandmarkFunction | None = None
+) -> Float[Tensor, "batch parameters"]:
+    """Parameters (B, P) of the prior's mean, moved rigidly onto the landmarks in closed form.
+
+    Items without enough landmarks get the prior's mean.
+
+    Raises:
+        InputError: if the model has no rigid rotation and translation to move it by.
+    """
+    model, like = problem.model, problem.points
+    landmarks = landmarks or model.landmarks(problem.embedding, like)
+    rotation_columns, translation_columns = _rigid_columns(model)
+    mean = torch.cat([torch.as_tensor(group.prior_mean.copy()) for group in model.groups])
+    x = mean.to(like).expand(len(like), -1).clone()
+    x[:, rotation_columns] = 0
+    x[:, translation_columns] = 0
+    shape = landmarks.points(x)
+    weights = landmark_weights(problem).mean(-1)
+    enough = (weights > 0).sum(1) >= MIN_LANDMARKS
+    weights = torch.where(enough[:, None], weights, 1.0)
+    pixels = torch.where((weights > 0)[..., None], problem.points, 0).nan_to_num(0.0)
+    rotation, translation = align_to_landmarks(shape, pixels, weights, problem.camera.to(like))
+    moved = x.clone()
+    moved[:, rotation_columns] = matrix_to_rotvec(rotation)
+    # the model turns about its root joint: shift what it then yields to where it should be
+    goal = shape @ rotation.transpose(1, 2) + translation[:, None]
+    moved[:, translation_columns] = (goal - landmarks.points(moved)).mean(1)
+    return torch.where(enough[:, None], moved, x)
+
+
+def _rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
+    rotations = [g.name for g in model.groups if g.rigid and g.kind == "rotvec" and g.size == 3]
+    translations = [g.name for g in model.groups if g.rigid and g.kind == "euclidean" and g.size == 3]
+    if len(rotations) != 1 or len(translations) != 1:
+        raise InputError(
+            "The closed-form start needs a model with one rigid rotvec group and one rigid euclidean group "
+            f"of size 3; found {rotations} and {translations}. Pass `start` to the FitProblem instead."
+        )
+    return model.slices[rotations[0]], model.slices[translations[0]]
+
+
+def _hold(hessian: Tensor, held: Tensor) -> Tensor:
+    """The matrix with the rows and columns of held parameters replaced by those of the identity."""
+    kept = (~held).to(hessian)
+    return hessian * kept[:, :, None] * kept[:, None, :] + torch.diag_embed(1 - kept)
+
+
+def _message(status: FitStatus, n_usable: int, n_landmarks: int) -> str:
+    if status is FitStatus.FAILED and n_usable < MIN_LANDMARKS:
+        return (
+            f"{n_usable} of {n_landmarks} landmarks are usable (finite, with a finite scale); "
+            f"a fit needs {MIN_LANDMARKS}."
+        )
+    return {
+        FitStatus.FAILED: "The parameters became infinite or undefined.",
+        FitStatus.CONVERGED: "The cost no longer decreases.",
+        FitStatus.MAX_ITERATIONS: "The iteration limit was reached while the cost still decreased.",
+        FitStatus.STALLED: "No step lowers the cost, though its gradient is not zero.",
+    }[status]

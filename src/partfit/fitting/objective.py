@@ -1,0 +1,112 @@
+"""The cost of a fit problem in one stage: its value, gradient and Gauss-Newton matrix."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from partfit.fitting.base import FitProblem, Stage
+from partfit.fitting.kernels import robustify
+from partfit.geometry.camera import projection_jacobian
+from partfit.models.base import LandmarkFunction
+
+
+@attrs.frozen(eq=False)
+class NormalEquations:
+    """The quadratic model of the cost around x, in the free parameters.
+
+    Attributes:
+        cost: (B,).
+        gradient: (B, C), J^T r.
+        hessian: (B, C, C), J^T J, priors included (thesis eq. 3.29).
+    """
+
+    cost: Float[Tensor, " batch"]
+    gradient: Float[Tensor, "batch columns"]
+    hessian: Float[Tensor, "batch columns columns"]
+
+
+class Objective:
+    """The cost of `FitProblem` with the kernel and the free groups of one stage.
+
+    Attributes:
+        columns: (C,) indices of the free parameters.
+        lower, upper: (C,) their limits.
+        usable: (B, L) landmarks that take part.
+    """
+
+    def __init__(self, problem: FitProblem, stage: Stage, landmarks: LandmarkFunction | None = None) -> None:
+        model, like = problem.model, problem.points
+        self.problem, self.stage = problem, stage
+        self.landmarks = landmarks or model.landmarks(problem.embedding, like)
+        self.camera = problem.camera.to(like)
+        self.columns = torch.tensor(model.columns(stage.free), device=like.device)
+        self.weights = landmark_weights(problem)
+        self.usable: Bool[Tensor, "batch landmarks"] = (self.weights > 0).any(dim=-1)
+        self.target = torch.where(self.usable[..., None], problem.points, 0)
+
+        def joined(name: str) -> Tensor:
+            values = [torch.as_tensor(getattr(group, name).copy()) for group in model.groups]
+            return torch.cat(values).to(like)
+
+        self.lower, self.upper = joined("lower")[self.columns], joined("upper")[self.columns]
+        self.mean = joined("prior_mean")
+        blocks = [
+            torch.as_tensor(group.information) * problem.prior_weights.get(group.name, 1.0)
+            for group in model.groups
+        ]
+        self.information = torch.block_diag(*blocks).to(like)
+        self.free_information = self.information[self.columns][:, self.columns]
+
+    def cost(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
+        """The cost (B,); infinite where a landmark that takes part lies behind the camera."""
+        residual, _ = self._residuals(self.landmarks.points(x))
+        rho, _ = robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
+        return self._total(rho, x)
+
+    def linearize(self, x: Float[Tensor, "batch parameters"]) -> NormalEquations:
+        """Cost, gradient and Gauss-Newton matrix at x."""
+        linearization = self.landmarks.linearize(x)
+        residual, depth_safe = self._residuals(linearization.points)
+        square = (residual**2).sum(-1)
+        rho, slope = robustify(square, self.stage.kernel, self.stage.kernel_scale)
+        root = slope.sqrt()[..., None]
+        projection = projection_jacobian(depth_safe, self.camera.focal)
+        projection = projection * (self.weights * root)[..., None]
+        jacobian = linearization.jacobian(projection, self.stage.free)
+        transposed = jacobian.transpose(1, 2)
+        offset = (x - self.mean) @ self.information
+        gradient = (transposed @ (residual * root).flatten(1)[..., None])[..., 0] + offset[:, self.columns]
+        hessian = transposed @ jacobian + self.free_information
+        return NormalEquations(self._total(rho, x), gradient, hessian)
+
+    def rms_px(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
+        """Root mean square distance in pixels over the landmarks that take part."""
+        distance = self.camera.project(self.landmarks.points(x)) - self.target
+        square = torch.where(self.usable, (distance**2).sum(-1), 0)
+        return (square.sum(1) / self.usable.sum(1)).sqrt()
+
+    def _residuals(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted residuals (B, L, 2), 0 for landmarks left out; and points with those moved to z = 1."""
+        neutral = torch.tensor([0.0, 0.0, 1.0]).to(points)
+        points = torch.where(self.usable[..., None], points, neutral)
+        return self.weights * (self.camera.project(points) - self.target), points
+
+    def _total(self, rho: Tensor, x: Tensor) -> Tensor:
+        offset = x - self.mean
+        prior = ((offset @ self.information) * offset).sum(1)
+        return torch.nan_to_num(0.5 * (rho.sum(1) + prior), nan=torch.inf)
+
+
+def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:
+    """Weights of the residuals, thesis eq. 3.40 or one over the scale; 0 for landmarks left out."""
+    usable = torch.isfinite(problem.points).all(-1, keepdim=True) & ~problem.scale.isnan()
+    if problem.weighting == "confidence":
+        weights = problem.confidence[..., None].expand_as(problem.points)
+    else:
+        weights = 1 / problem.scale
+    reliability = torch.as_tensor(problem.embedding.reliability.copy()).to(problem.points)
+    weights = torch.where(usable, weights, 0) * reliability.sqrt()[:, None]
+    return weights.nan_to_num(0.0)

@@ -1,0 +1,379 @@
+"""Linear blend skinning: FLAME, MANO, Anny and their kin are arrays for this one model.
+
+Source: thesis eqs. 3.1-3.7; Loper et al., "SMPL", 2015. The Jacobian is derived in
+docs/architecture.md, "One closed-form Jacobian".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import attrs
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from partfit.errors import InputError, ShapeError
+from partfit.geometry.rotations import hat, left_jacobian, rotvec_to_matrix
+from partfit.landmarks import LandmarkEmbedding
+from partfit.models.base import (
+    LandmarkFunction,
+    Linearization,
+    ParameterGroup,
+    ParametricModel,
+    Topology,
+)
+
+
+def _integers(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(int(i) for i in values)
+
+
+@attrs.frozen(eq=False)
+class SkinningArrays:
+    """The arrays of a skinned model over its N points (vertices, then virtual points), metres.
+
+    Attributes:
+        v_template: (N, 3) points in rest pose at zero coefficients.
+        shapedirs: (N, 3, K) displacement of each point by each coefficient (shape, then expression).
+        lbs_weights: (N, J) skinning weights, rows sum to 1. A virtual point rides on one joint: one-hot.
+        joints: (J, 3) rest positions of the joints at zero coefficients.
+        joint_dirs: (J, 3, K) displacement of the joints by each coefficient. A joint regressor is linear
+            in the vertices and is folded into `joints` and `joint_dirs` when a model is loaded.
+        parents: Parent of each joint, -1 for the root, which is joint 0; a parent precedes its children.
+        posedirs: (N, 3, 9 (J - 1)) pose correctives on vec(R_j - I), row-major, j = 1..J-1; or None.
+    """
+
+    v_template: np.ndarray
+    shapedirs: np.ndarray
+    lbs_weights: np.ndarray
+    joints: np.ndarray
+    joint_dirs: np.ndarray
+    parents: tuple[int, ...] = attrs.field(converter=_integers)
+    posedirs: np.ndarray | None = None
+
+    def __attrs_post_init__(self) -> None:
+        n, k, j = len(self.v_template), self.shapedirs.shape[-1], len(self.joints)
+        expected = {
+            "v_template": (n, 3),
+            "shapedirs": (n, 3, k),
+            "lbs_weights": (n, j),
+            "joints": (j, 3),
+            "joint_dirs": (j, 3, k),
+        }
+        if self.posedirs is not None:
+            expected["posedirs"] = (n, 3, 9 * (j - 1))
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ShapeError(name, str(shape), getattr(self, name).shape)
+        if len(self.parents) != j or self.parents[0] != -1:
+            raise InputError(
+                f"parents must name {j} joints, the root first with parent -1; found {self.parents}."
+            )
+        if not all(0 <= p < i for i, p in enumerate(self.parents) if i):
+            raise InputError(f"Each joint's parent must precede it; found parents {self.parents}.")
+        if not np.allclose(self.lbs_weights.sum(axis=1), 1.0, atol=1e-3):
+            raise InputError("The skinning weights of each point must sum to 1.")
+
+
+class SkinnedModel(ParametricModel):
+    """A linear-blend-skinned model with a closed-form Jacobian at any embedding.
+
+    The parameter vector holds the coefficient groups (their sizes add up to K), the pose groups (which
+    cover joints 0..J-1 in order; the first is the root rotation) and `transl`.
+    """
+
+    def __init__(
+        self,
+        arrays: SkinningArrays,
+        topology: Topology,
+        coefficients: Sequence[ParameterGroup],
+        poses: Sequence[ParameterGroup],
+        config: object = None,
+    ) -> None:
+        super().__init__(config)
+        self.arrays = arrays
+        self._topology = topology
+        self.coefficients, self.poses = tuple(coefficients), tuple(poses)
+        self._tensors: dict[tuple[torch.dtype, torch.device], _Tensors] = {}
+        if len(arrays.v_template) != topology.n_points:
+            raise ShapeError("v_template", f"({topology.n_points}, 3)", arrays.v_template.shape)
+        n_coefficients = sum(group.size for group in self.coefficients)
+        if n_coefficients != arrays.shapedirs.shape[-1]:
+            raise InputError(
+                f"The coefficient groups have {n_coefficients} coordinates, "
+                f"shapedirs has {arrays.shapedirs.shape[-1]} columns."
+            )
+        n_rotations = sum(_n_joints(group) for group in self.poses)
+        if n_rotations != len(arrays.joints):
+            raise InputError(
+                f"The pose groups cover {n_rotations} joints, the model has {len(arrays.joints)}."
+            )
+
+    @cached_property
+    def groups(self) -> tuple[ParameterGroup, ...]:  # noqa: D102 (inherited)
+        return (*self.coefficients, *self.poses, ParameterGroup("transl", 3, rigid=True))
+
+    @property
+    def topology(self) -> Topology:  # noqa: D102 (inherited)
+        return self._topology
+
+    def points(self, x: Tensor) -> Tensor:  # noqa: D102 (inherited)
+        arrays = self.tensors(x)
+        state = _Posed(self, arrays, x)
+        return _skin(state, arrays.v_template, arrays.shapedirs, arrays.posedirs, arrays.lbs_weights)
+
+    def joints(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch joints 3"]:
+        """The posed joints (B, J, 3), metres."""
+        state = _Posed(self, self.tensors(x), x)
+        return state.translations + state.transl[:, None]
+
+    def landmarks(self, embedding: LandmarkEmbedding, like: Tensor) -> LandmarkFunction:  # noqa: D102
+        return SkinnedLandmarks(self, embedding, like)
+
+    def tensors(self, like: Tensor) -> _Tensors:
+        """The arrays with the dtype and device of a tensor, made once."""
+        key = (like.dtype, like.device)
+        if key not in self._tensors:
+            self._tensors[key] = _Tensors.of(self.arrays, like)
+        return self._tensors[key]
+
+    def rotvecs(self, x: Tensor) -> Tensor:
+        """Rotvecs of all joints (B, J, 3), radians."""
+        return torch.cat([self._pose(group, x) for group in self.poses], dim=1).unflatten(1, (-1, 3))
+
+    def _pose(self, group: ParameterGroup, x: Tensor) -> Tensor:
+        coordinates = x[:, self.slices[group.name]]
+        if group.basis is None:
+            return coordinates
+        pose = coordinates @ torch.as_tensor(group.basis.copy()).to(x).T
+        return pose if group.offset is None else pose + torch.as_tensor(group.offset.copy()).to(x)
+
+
+@attrs.frozen(eq=False)
+class _Tensors:
+    v_template: Tensor
+    shapedirs: Tensor
+    lbs_weights: Tensor
+    joints: Tensor
+    joint_dirs: Tensor
+    posedirs: Tensor | None
+
+    @classmethod
+    def of(cls, arrays: SkinningArrays, like: Tensor) -> _Tensors:
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array), dtype=like.dtype, device=like.device)
+
+        return cls(
+            tensor(arrays.v_template),
+            tensor(arrays.shapedirs),
+            tensor(arrays.lbs_weights),
+            tensor(arrays.joints),
+            tensor(arrays.joint_dirs),
+            None if arrays.posedirs is None else tensor(arrays.posedirs),
+        )
+
+
+class _Posed:
+    """The skeleton at one x: rest joints, and each joint's rotation G_j and position t_j in the world."""
+
+    def __init__(self, model: SkinnedModel, arrays: _Tensors, x: Tensor) -> None:
+        n_coefficients = arrays.shapedirs.shape[-1]
+        self.coefficients = x[:, :n_coefficients]
+        self.transl = x[:, model.slices["transl"]]
+        self.parents = model.arrays.parents
+        self.rotvecs = model.rotvecs(x)
+        self.local = rotvec_to_matrix(self.rotvecs)
+        self.rest = arrays.joints + torch.einsum("jdk,bk->bjd", arrays.joint_dirs, self.coefficients)
+        rotations, translations = [self.local[:, 0]], [self.rest[:, 0]]
+        for j, p in enumerate(self.parents[1:], start=1):
+            rotations.append(rotations[p] @ self.local[:, j])
+            bone = (self.rest[:, j] - self.rest[:, p])[..., None]
+            translations.append((rotations[p] @ bone)[..., 0] + translations[p])
+        self.rotations = torch.stack(rotations, dim=1)
+        self.translations = torch.stack(translations, dim=1)
+        # a rest point v goes to G_j v + offset_j
+        self.offsets = self.translations - (self.rotations @ self.rest[..., None])[..., 0]
+
+    @property
+    def pose_features(self) -> Tensor:
+        """vec(R_j - I) of all joints but the root, (B, 9 (J - 1))."""
+        eye = torch.eye(3, dtype=self.local.dtype, device=self.local.device)
+        return (self.local[:, 1:] - eye).flatten(1)
+
+
+def _shaped(state: _Posed, template: Tensor, shapedirs: Tensor, posedirs: Tensor | None) -> Tensor:
+    """Points in rest pose with all blend shapes added (thesis eq. 3.1), (B, N, 3)."""
+    rest = template.flatten() + state.coefficients @ shapedirs.flatten(0, 1).T
+    if posedirs is not None:
+        rest = rest + state.pose_features @ posedirs.flatten(0, 1).T
+    return rest.unflatten(1, (-1, 3))
+
+
+def _skin(
+    state: _Posed, template: Tensor, shapedirs: Tensor, posedirs: Tensor | None, weights: Tensor
+) -> Tensor:
+    """Linear blend skinning (thesis eq. 3.5), (B, N, 3)."""
+    rest = _shaped(state, template, shapedirs, posedirs)
+    blended = torch.einsum("nj,bjac->bnac", weights, state.rotations)
+    moved = (blended @ rest[..., None])[..., 0] + weights @ state.offsets
+    return moved + state.transl[:, None]
+
+
+class SkinnedLandmarks(LandmarkFunction):
+    """The landmarks of an embedding on a skinned model, evaluated at their support points only."""
+
+    def __init__(self, model: SkinnedModel, embedding: LandmarkEmbedding, like: Tensor) -> None:
+        model.check_embedding(embedding)
+        self.model, self.arrays = model, model.tensors(like)
+        rows = torch.as_tensor(embedding.indices.copy(), device=like.device)
+        row_weights = torch.as_tensor(embedding.weights.copy(), dtype=like.dtype, device=like.device)
+        self.n_landmarks, self.support = rows.shape
+        flat = rows.flatten()
+        self.template = self.arrays.v_template[flat]
+        self.shapedirs = self.arrays.shapedirs[flat]
+        self.posedirs = None if self.arrays.posedirs is None else self.arrays.posedirs[flat]
+        # skinning weight of joint j in support point k of landmark l, times the row's weight
+        self.weights = self.arrays.lbs_weights[rows] * row_weights[..., None]
+        self.joint_weights = self.weights.sum(dim=1)
+        self.descendants = _descendants(model.arrays.parents).to(like)
+        self._bases: dict[tuple[int, ...], Tensor] = {}
+
+    def basis(self, columns: _Columns) -> Tensor:
+        """The chosen columns of shapedirs at the support points, padded with zeros, (L, 3K, columns)."""
+        key = (columns.total, *columns.coefficients)
+        if key not in self._bases:
+            chosen = self.shapedirs[..., columns.coefficients]
+            padded = F.pad(chosen, (0, columns.total - chosen.shape[-1]))
+            self._bases[key] = padded.reshape(self.n_landmarks, 3 * self.support, columns.total)
+        return self._bases[key]
+
+    def points(self, x: Tensor) -> Tensor:  # noqa: D102 (inherited)
+        return _SkinnedLinearization(self, x).points
+
+    def linearize(self, x: Tensor) -> Linearization:  # noqa: D102 (inherited)
+        return _SkinnedLinearization(self, x)
+
+
+class _SkinnedLinearization(Linearization):
+    """Notation: landmark l is sum_k sum_j w_lkj (G_j v_lk + o_j) + transl over support points k, joints j."""
+
+    def __init__(self, function: SkinnedLandmarks, x: Tensor) -> None:
+        self.function = function
+        self.state = _Posed(function.model, function.arrays, x)
+        rest = _shaped(self.state, function.template, function.shapedirs, function.posedirs)
+        self.rest = rest.unflatten(1, (function.n_landmarks, function.support))  # (B, L, K, 3)
+        self.blended = torch.einsum("lkj,bjac->blkac", function.weights, self.state.rotations)
+        self.at_root = (self.blended @ self.rest[..., None])[..., 0].sum(dim=2)
+        self.at_root = self.at_root + function.joint_weights @ self.state.offsets
+        self.points = self.at_root + self.state.transl[:, None]
+
+    def jacobian(self, projection: Tensor, groups: Sequence[str]) -> Tensor:
+        function, model = self.function, self.function.model
+        batch, n_landmarks, n_rows, _ = projection.shape
+        columns = _Columns.of(model, groups)
+        # projection @ sum_j w_lkj G_j, as a matrix (rows of all items, 3K) for each landmark
+        through = torch.einsum("blra,blkac->lrbkc", projection, self.blended)
+        through = through.reshape(n_landmarks, n_rows * batch, -1)
+        # one product for all coefficients of all items; the columns of poses are zero so far
+        result = torch.bmm(through, function.basis(columns))
+        result = result.view(n_landmarks * n_rows, batch, columns.total).transpose(0, 1)
+        if columns.coefficients:
+            carried = (projection[..., None, :] * function.joint_weights[:, None, :, None]).flatten(3)
+            result.baddbmm_(carried.flatten(1, 2), self._offset_derivatives(columns))
+        for group, joints, where in columns.poses:
+            by_joint = torch.cat([self._joint_block(projection, through, j) for j in joints], dim=-1)
+            if group.basis is not None:
+                by_joint = by_joint @ torch.as_tensor(group.basis.copy()).to(projection)
+            result[..., where] = by_joint
+        if columns.transl is not None:
+            result[..., columns.transl] = projection.flatten(1, 2)
+        return result
+
+    def _offset_derivatives(self, columns: _Columns) -> Tensor:
+        """Derivative of o_j, d t_j - G_j d J_j, by the coefficients, down the tree, (B, 3J, columns)."""
+        state, rest = self.state, self.function.arrays.joint_dirs[..., columns.coefficients]
+        moved = [rest[0].expand(len(state.transl), -1, -1)]
+        for j, p in enumerate(state.parents[1:], start=1):
+            moved.append(state.rotations[:, p] @ (rest[j] - rest[p]) + moved[p])
+        derivatives = torch.stack(moved, dim=1) - state.rotations @ rest
+        return F.pad(derivatives.flatten(1, 2), (0, columns.total - len(columns.coefficients)))
+
+    def _joint_block(self, projection: Tensor, through: Tensor, joint: int) -> Tensor:
+        """Columns of one joint's rotvec r: a turn J_l(r) dr in the parent's frame about the joint."""
+        state, parent = self.state, self.state.parents[joint]
+        turn = left_jacobian(state.rotvecs[:, joint])
+        carried = turn if parent < 0 else state.rotations[:, parent] @ turn
+        arm = self._arm(joint)
+        # row a of the projection: a . (q x d) = q . (d x a)
+        block = torch.linalg.cross(arm[:, :, None].expand_as(projection), projection).flatten(1, 2) @ carried
+        if self.function.posedirs is not None and joint > 0:
+            block = block + self._corrective_block(through, joint, turn)
+        return block
+
+    def _arm(self, joint: int) -> Tensor:
+        """Lever of each landmark's part below a joint, from that joint, (B, L, 3)."""
+        function, state = self.function, self.state
+        if joint == 0:
+            return self.at_root - state.translations[:, :1]
+        below = function.descendants[joint]
+        weights, joint_weights = function.weights * below, function.joint_weights * below
+        blended = torch.einsum("lkj,bjac->blkac", weights, state.rotations)
+        moved = (blended @ self.rest[..., None])[..., 0].sum(dim=2) + joint_weights @ state.offsets
+        return moved - joint_weights.sum(dim=1)[:, None] * state.translations[:, None, joint]
+
+    def _corrective_block(self, through: Tensor, joint: int, turn: Tensor) -> Tensor:
+        """Columns by way of the pose correctives: d vec(R) = vec([J_l dr]x R)."""
+        function = self.function
+        assert function.posedirs is not None
+        batch, n_landmarks = len(turn), function.n_landmarks
+        basis = function.posedirs[..., 9 * (joint - 1) : 9 * joint].reshape(n_landmarks, -1, 9)
+        by_feature = torch.bmm(through, basis).view(-1, batch, 9).transpose(0, 1)
+        d_rotation = hat(turn.transpose(1, 2)) @ self.state.local[:, None, joint]  # (B, 3, 3, 3)
+        return by_feature @ d_rotation.flatten(2).transpose(1, 2)
+
+
+@attrs.frozen
+class _Columns:
+    """Which columns of a Jacobian belong to what, for the groups it is taken by.
+
+    Attributes:
+        coefficients: The chosen columns of shapedirs; they come first in the Jacobian.
+        poses: For each chosen pose group: the group, its joints, its columns in the Jacobian.
+        transl: The columns of the translation, or None.
+        total: Number of columns.
+    """
+
+    coefficients: list[int]
+    poses: list[tuple[ParameterGroup, range, slice]]
+    transl: slice | None
+    total: int
+
+    @classmethod
+    def of(cls, model: SkinnedModel, groups: Sequence[str]) -> _Columns:
+        coefficients = [i for i in model.columns(groups) if i < model.arrays.shapedirs.shape[-1]]
+        end, first_joint = len(coefficients), 0
+        poses = []
+        for group in model.poses:
+            joints = range(first_joint, first_joint + _n_joints(group))
+            first_joint = joints.stop
+            if group.name in groups:
+                poses.append((group, joints, slice(end, end + group.size)))
+                end += group.size
+        transl = slice(end, end + 3) if "transl" in groups else None
+        return cls(coefficients, poses, transl, end + (3 if transl else 0))
+
+
+def _n_joints(group: ParameterGroup) -> int:
+    return (group.size if group.basis is None else len(group.basis)) // 3
+
+
+def _descendants(parents: Sequence[int]) -> Tensor:
+    """(J, J) with 1 where the column's joint is the row's joint or below it."""
+    below = torch.eye(len(parents), dtype=torch.float64)
+    for j in reversed(range(1, len(parents))):
+        below[parents[j]] += below[j]
+    return below
