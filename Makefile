@@ -1,15 +1,10 @@
 # Every target does its own set-up; a machine with Python 3.11+ and make is enough.
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+RUN := .venv/bin/
+DEMO := demo-output
 
-# uv reads none of pip's settings: hand a wheel folder configured for pip over to it.
-ifdef PIP_FIND_LINKS
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-endif
-
-RUN := $(UV) run --no-sync
-
-.PHONY: help setup demo test test-all lint docs bench clean
+.PHONY: help setup demo test test-all lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,3 +15,32 @@ help: ## list the targets
 
 setup: $(filter .uv/bin/uv,$(UV)) ## install partfit, its plugins and the development tools into .venv
 	$(UV) sync --quiet --all-packages --python $(PYTHON)
+
+demo: setup ## fit the face in a photograph and name the files written
+	$(RUN)partfit fit examples/astronaut.jpg --out $(DEMO)
+	@echo "Look at $(DEMO)/astronaut-overlay.png, open $(DEMO)/astronaut-0.glb in any 3D viewer. All files:"
+	@ls -1 $(DEMO)/*
+
+test: setup ## run the tests, in minutes
+	HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,dev)) $(RUN)python -m pytest -n 2 -m "not slow"
+
+test-all: setup ## run the slow tests too
+	HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,dev)) $(RUN)python -m pytest -n 2
+
+lint: setup ## check style and types
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+format: setup ## format the code
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+docs: setup ## run the snippets of README and docs
+	$(RUN)python -m pytest tests/test_docs.py
+
+bench: setup ## measure the speed of this machine
+	$(RUN)partfit bench --picture examples/astronaut.jpg
+
+clean: ## remove what the set-up and the tests made
+	rm -rf .venv .uv uv.lock $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -139,7 +139,7 @@ def test_a_faulty_declaration_leaves_the_others_of_its_plugin(site: Site) -> Non
     faults = {f.component: f.reason for plugin in registry.plugins for f in plugin.failures}
     assert faults == {
         "detector/fake-target": "a target is written 'package.module:attribute'; found 'fake_malformed.Box'",
-        "detector/Fake Name": "a name is lower-case letters and digits joined by '-', '_' or '.'; "
+        "detector/Fake Name": "a name is lower-case letters and digits joined by '-', '_', '.' or '/'; "
         "found 'Fake Name'",
         "detector/fake-twice": "declared more than once by this plugin",
         "hat/fake-hat": f"unknown kind 'hat'; the kinds are {', '.join(sorted(KINDS))}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -13,6 +13,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from partfit.component import Component
 from partfit.errors import InputError, ShapeError
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 def _integers(value: Any) -> np.ndarray:
@@ -56,7 +60,7 @@ class LandmarkScheme:
     """
 
     name: str
-    names: tuple[str, ...] = attrs.field(converter=tuple)
+    names: tuple[str, ...] = attrs.field(converter=_strings)
     version: str = "1"
     triangles: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 3)), converter=_integers)
     edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=_integers)
@@ -82,8 +86,8 @@ class LandmarkScheme:
 
     @property
     def hash(self) -> str:
-        """Digest of the name, the version and the names of the points."""
-        return hashlib.sha256("\n".join((self.name, self.version, *self.names)).encode()).hexdigest()[:16]
+        """Digest of the name, the version and the number of points: what two plugins must agree on."""
+        return hashlib.sha256(f"{self.name}\n{self.version}\n{len(self)}".encode()).hexdigest()[:16]
 
 
 @attrs.frozen(eq=False)

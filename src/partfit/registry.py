@@ -27,7 +27,7 @@ from partfit.text import closest, one_line
 PLUGINS_VARIABLE = "PARTFIT_PLUGINS"
 
 _CORE = "partfit"
-_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_NAME = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*")
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _TARGET = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
 
@@ -356,7 +356,7 @@ def _fault(spec: ComponentSpec, claims: Counter[tuple[str, str]]) -> str | None:
     if spec.kind not in KINDS:
         return f"unknown kind {spec.kind!r}; the kinds are {', '.join(sorted(KINDS))}"
     if not _NAME.fullmatch(spec.name):
-        return f"a name is lower-case letters and digits joined by '-', '_' or '.'; found {spec.name!r}"
+        return f"a name is lower-case letters and digits joined by '-', '_', '.' or '/'; found {spec.name!r}"
     if not _TARGET.fullmatch(spec.target):
         return f"a target is written 'package.module:attribute'; found {spec.target!r}"
     if claims[spec.kind, spec.name] > 1:

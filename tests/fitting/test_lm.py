@@ -68,11 +68,11 @@ def test_objective_cost_gradient_and_matrix():
     stage = Stage(tuple(MODEL.slices))
     objective = Objective(p, stage)
     x = truth + 0.01
-    equations = objective.linearize(x)
+    here = objective.evaluate(x)
+    equations = objective.normal_equations(here)
     expected = [0.5 * (residuals(p, x[i].numpy(), stage, i) ** 2).sum() for i in range(2)]
-    np.testing.assert_allclose(equations.cost.numpy(), expected, rtol=1e-12)
-    np.testing.assert_allclose(objective.cost(x).numpy(), expected, rtol=1e-12)
-    gradient = torch.func.jacrev(lambda v: objective.cost(v).sum())(x)
+    np.testing.assert_allclose(here.cost.numpy(), expected, rtol=1e-12)
+    gradient = torch.func.jacrev(lambda v: objective.evaluate(v).cost.sum())(x)
     torch.testing.assert_close(equations.gradient, gradient, rtol=1e-8, atol=1e-8)
     numeric = np.stack(
         [
@@ -89,8 +89,10 @@ def test_robust_gradient_is_the_derivative_of_the_robust_cost(kernel):
     p, truth = problem(batch=2, noise_px=2.0)
     objective = Objective(p, Stage(tuple(MODEL.slices), kernel=kernel, kernel_scale=1.5))
     x = truth + 0.005
-    gradient = torch.func.jacrev(lambda v: objective.cost(v).sum())(x)
-    torch.testing.assert_close(objective.linearize(x).gradient, gradient, rtol=1e-8, atol=1e-8)
+    gradient = torch.func.jacrev(lambda v: objective.evaluate(v).cost.sum())(x)
+    torch.testing.assert_close(
+        objective.normal_equations(objective.evaluate(x)).gradient, gradient, rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("kernel", ["none", "huber", "cauchy", "geman_mcclure"])
@@ -167,7 +169,8 @@ def test_limits_hold_and_the_rest_still_fits():
     free = FITTER.fit(p)
     assert (bounded.cost >= free.cost - 1e-9).all()
     objective = Objective(bounded.problem, p.stages[-1])
-    gradient = objective.linearize(bounded.x).gradient[:, MODEL.slices["expression"]]
+    equations = objective.normal_equations(objective.evaluate(bounded.x))
+    gradient = equations.gradient[:, MODEL.slices["expression"]]
     inside = (values > 0) & (values < 0.5)
     assert gradient[inside].abs().max() < 1e-2
     assert (gradient[values == 0] > 0).all()
@@ -196,7 +199,7 @@ def test_confidence_weighting_is_thesis_equation_3_40():
     weighted = attrs.evolve(
         p, weighting="confidence", confidence=confidence, prior_weights=dict.fromkeys(MODEL.slices, 0.0)
     )
-    cost = Objective(weighted, p.stages[-1]).cost(truth)
+    cost = Objective(weighted, p.stages[-1]).evaluate(truth).cost
     projected = p.camera.project(MODEL.landmarks(EMBEDDING, truth).points(truth))
     expected = 0.5 * (confidence[..., None] * (projected - p.points)).square().sum()
     torch.testing.assert_close(cost[0], expected)

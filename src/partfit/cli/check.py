@@ -33,11 +33,11 @@ def check(name: str) -> None:
 
 def _matching(registry: Registry, name: str, plugins: list[PluginRecord]) -> list[ComponentRecord]:
     """The components that `name` means, and those of the plugins that it means."""
-    kind, slash, bare_name = name.rpartition("/")
-    if slash:
-        return [registry.get(kind, bare_name)]
     records = registry.components()
     named = {record.kind for record in records if name in (record.name, record.qualified_name)}
+    kind, slash, bare_name = name.partition("/")
+    if slash and not named:
+        return [registry.get(kind, bare_name)]
     chosen = [registry.get(kind, name) for kind in sorted(named)]
     return chosen + [record for record in records if record.plugin in plugins and record not in chosen]
 

@@ -205,7 +205,7 @@ class FitResult:
         from partfit.fitting.objective import Objective
 
         objective = Objective(self.problem, self.problem.stages[-1])
-        hessian = objective.linearize(self.x).hessian.double()
+        hessian = objective.normal_equations(objective.evaluate(self.x)).hessian.double()
         prior = objective.free_information.double().expand_as(hessian)
         return hessian - prior, prior
 

@@ -58,7 +58,7 @@ class LevenbergMarquardt(Fitter):
             self._minimize(Objective(problem, stage, landmarks), stage, state)
         objective = Objective(problem, problem.stages[-1] if problem.stages else Stage(()), landmarks)
         state.fail(~torch.isfinite(state.x).all(1))
-        cost = torch.where(state.failed, torch.inf, objective.cost(state.x))
+        cost = torch.where(state.failed, torch.inf, objective.evaluate(state.x).cost)
         rms = torch.where(state.failed, torch.nan, objective.rms_px(state.x))
         status = tuple(state.status(i) for i in range(len(x)))
         messages = tuple(
@@ -70,22 +70,24 @@ class LevenbergMarquardt(Fitter):
 
     def _minimize(self, objective: Objective, stage: Stage, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)
-        columns, equations = objective.columns, None
+        here = objective.evaluate(state.x)
+        equations = None
         for _ in range(stage.iterations):
             if not bool(state.active.any()):
                 break
-            if equations is None:
-                equations = objective.linearize(state.x)
+            equations = equations or objective.normal_equations(here)
             step, predicted, mild = self._step(equations, objective, state)
             trial = state.x.clone()
-            trial[:, columns] += step
-            trial = torch.where(state.active[:, None], trial, state.x)
-            decrease = equations.cost - objective.cost(trial)
+            trial[:, objective.columns] += step
+            there = objective.evaluate(torch.where(state.active[:, None], trial, state.x))
+            decrease = here.cost - there.cost
             accepted = state.active & (decrease > 0) & torch.isfinite(step).all(1)
-            state.advance(trial, accepted, decrease, predicted)
+            everywhere = bool((accepted == state.active).all())
+            state.advance(there.x, accepted, decrease, predicted)
             gain = torch.where(accepted, decrease, predicted)
-            state.finish(mild & (gain <= self.config.tolerance * equations.cost), self.config.max_damping)
+            state.finish(mild & (gain <= self.config.tolerance * here.cost), self.config.max_damping)
             if bool(accepted.any()):
+                here = there if everywhere else objective.evaluate(state.x)
                 equations = None
 
     def _step(
@@ -177,7 +179,7 @@ def closed_form_start(
     weights = landmark_weights(problem).mean(-1)
     enough = (weights > 0).sum(1) >= MIN_LANDMARKS
     weights = torch.where(enough[:, None], weights, 1.0)
-    pixels = torch.where((weights > 0)[..., None], problem.points, 0).nan_to_num(0.0)
+    pixels = torch.where(torch.isfinite(problem.points), problem.points, 0)
     rotation, translation = align_to_landmarks(shape, pixels, weights, problem.camera.to(like))
     moved = x.clone()
     moved[:, rotation_columns] = matrix_to_rotvec(rotation)

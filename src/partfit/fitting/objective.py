@@ -10,7 +10,26 @@ from torch import Tensor
 from partfit.fitting.base import FitProblem, Stage
 from partfit.fitting.kernels import robustify
 from partfit.geometry.camera import projection_jacobian
-from partfit.models.base import LandmarkFunction
+from partfit.models.base import LandmarkFunction, Linearization
+
+
+@attrs.frozen(eq=False)
+class Evaluation:
+    """The cost at one x, and what its derivative needs.
+
+    Attributes:
+        x: (B, P).
+        cost: (B,); infinite where a landmark that takes part lies behind the camera.
+        landmarks: The landmarks there.
+        residual: (B, L, 2), weighted.
+        slope: (B, L), the derivative of the robust kernel.
+    """
+
+    x: Float[Tensor, "batch parameters"]
+    cost: Float[Tensor, " batch"]
+    landmarks: Linearization
+    residual: Float[Tensor, "batch landmarks 2"]
+    slope: Float[Tensor, "batch landmarks"]
 
 
 @attrs.frozen(eq=False)
@@ -18,12 +37,10 @@ class NormalEquations:
     """The quadratic model of the cost around x, in the free parameters.
 
     Attributes:
-        cost: (B,).
         gradient: (B, C), J^T r.
         hessian: (B, C, C), J^T J, priors included (thesis eq. 3.29).
     """
 
-    cost: Float[Tensor, " batch"]
     gradient: Float[Tensor, "batch columns"]
     hessian: Float[Tensor, "batch columns columns"]
 
@@ -60,27 +77,26 @@ class Objective:
         self.information = torch.block_diag(*blocks).to(like)
         self.free_information = self.information[self.columns][:, self.columns]
 
-    def cost(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
-        """The cost (B,); infinite where a landmark that takes part lies behind the camera."""
-        residual, _ = self._residuals(self.landmarks.points(x))
-        rho, _ = robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
-        return self._total(rho, x)
+    def evaluate(self, x: Float[Tensor, "batch parameters"]) -> Evaluation:
+        """The cost at x."""
+        landmarks = self.landmarks.linearize(x)
+        residual = self.weights * (self.camera.project(self._seen(landmarks.points)) - self.target)
+        rho, slope = robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
+        offset = x - self.mean
+        prior = ((offset @ self.information) * offset).sum(1)
+        cost = torch.nan_to_num(0.5 * (rho.sum(1) + prior), nan=torch.inf)
+        return Evaluation(x, cost, landmarks, residual, slope)
 
-    def linearize(self, x: Float[Tensor, "batch parameters"]) -> NormalEquations:
-        """Cost, gradient and Gauss-Newton matrix at x."""
-        linearization = self.landmarks.linearize(x)
-        residual, depth_safe = self._residuals(linearization.points)
-        square = (residual**2).sum(-1)
-        rho, slope = robustify(square, self.stage.kernel, self.stage.kernel_scale)
-        root = slope.sqrt()[..., None]
-        projection = projection_jacobian(depth_safe, self.camera.focal)
+    def normal_equations(self, at: Evaluation) -> NormalEquations:
+        """Gradient and Gauss-Newton matrix where the cost was evaluated."""
+        root = at.slope.sqrt()[..., None]
+        projection = projection_jacobian(self._seen(at.landmarks.points), self.camera.focal)
         projection = projection * (self.weights * root)[..., None]
-        jacobian = linearization.jacobian(projection, self.stage.free)
+        jacobian = at.landmarks.jacobian(projection, self.stage.free)
         transposed = jacobian.transpose(1, 2)
-        offset = (x - self.mean) @ self.information
-        gradient = (transposed @ (residual * root).flatten(1)[..., None])[..., 0] + offset[:, self.columns]
-        hessian = transposed @ jacobian + self.free_information
-        return NormalEquations(self._total(rho, x), gradient, hessian)
+        prior = ((at.x - self.mean) @ self.information)[:, self.columns]
+        gradient = (transposed @ (at.residual * root).flatten(1)[..., None])[..., 0] + prior
+        return NormalEquations(gradient, transposed @ jacobian + self.free_information)
 
     def rms_px(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
         """Root mean square distance in pixels over the landmarks that take part."""
@@ -88,16 +104,10 @@ class Objective:
         square = torch.where(self.usable, (distance**2).sum(-1), 0)
         return (square.sum(1) / self.usable.sum(1)).sqrt()
 
-    def _residuals(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted residuals (B, L, 2), 0 for landmarks left out; and points with those moved to z = 1."""
+    def _seen(self, points: Tensor) -> Tensor:
+        """The points (B, L, 3), with those of landmarks left out moved to where nothing is undefined."""
         neutral = torch.tensor([0.0, 0.0, 1.0]).to(points)
-        points = torch.where(self.usable[..., None], points, neutral)
-        return self.weights * (self.camera.project(points) - self.target), points
-
-    def _total(self, rho: Tensor, x: Tensor) -> Tensor:
-        offset = x - self.mean
-        prior = ((offset @ self.information) * offset).sum(1)
-        return torch.nan_to_num(0.5 * (rho.sum(1) + prior), nan=torch.inf)
+        return torch.where(self.usable[..., None], points, neutral)
 
 
 def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:

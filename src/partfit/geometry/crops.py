@@ -83,12 +83,13 @@ class Crop:
         """Map axis-aligned scales (*batch, 2), standard deviations, from crop to picture pixels.
 
         A rotated crop turns the axes: the result is the root of the diagonal of A diag(s^2) A^T.
+        Infinite scales, of unknown positions, stay infinite.
         """
-        return np.sqrt(_pairs(scale) ** 2 @ (self.matrix[:, :2] ** 2).T)
+        return _mapped_scale(self.matrix[:, :2], scale)
 
     def scale_from_image(self, scale: Shaped[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """Map axis-aligned scales (*batch, 2) from picture to crop pixels; see `scale_to_image`."""
-        return np.sqrt(_pairs(scale) ** 2 @ (np.linalg.inv(self.matrix[:, :2]) ** 2).T)
+        return _mapped_scale(np.linalg.inv(self.matrix[:, :2]), scale)
 
     def corners(self) -> Float[np.ndarray, "4 2"]:
         """The outer corners of the region in picture pixels, clockwise from the crop's top left."""
@@ -101,8 +102,9 @@ def extract_crops(
 ) -> Float[torch.Tensor, "crops channels resolution resolution"]:
     """Resample one picture into several crops of equal resolution.
 
-    Bilinear; where a crop reduces the picture by more than two, the picture is first averaged over
-    whole blocks, so that fine texture does not alias. Pixels outside the picture take `fill`.
+    Bilinear; where a crop reduces the picture by two or more, the picture is first averaged over whole
+    blocks, so that fine texture does not alias; the blocks begin at the crop's own corner. Pixels outside
+    the picture take `fill`.
 
     Args:
         image: (C, H, W), any real dtype. uint8 stays in its range 0..255.
@@ -126,39 +128,56 @@ def extract_crops(
 
 
 def _extract_crop(image: torch.Tensor, crop: Crop, fill: float, dtype: torch.dtype) -> torch.Tensor:
-    window, offset = _window(image, crop)
     block = max(1, int(crop.size / crop.resolution))
-    source = window.to(dtype)[None] - fill
+    window, offset = _window(image, crop, block)
+    source = window.contiguous().to(dtype)[None]  # pooling is several times faster on contiguous planes
+    if fill != 0:
+        source = source - fill  # so that the zeros outside become `fill` below
     if block > 1:
-        source = F.avg_pool2d(source, block, ceil_mode=True, count_include_pad=False)
+        left, top = np.maximum(-offset, 0).astype(int).tolist()
+        source = F.pad(source, (left, 0, top, 0)) if left or top else source
+        # a block that ends outside the picture counts zeros there
+        source = F.avg_pool2d(source, block, ceil_mode=True, divisor_override=block**2)
     matrix = crop.matrix
     matrix[:, 2] -= offset
     # pixel x of the window lies at (x + 0.5) / block - 0.5 of its block averages
     matrix = matrix / block
     matrix[:, 2] += 0.5 / block - 0.5
     height, width = source.shape[-2:]
-    axis = torch.arange(crop.resolution, device=image.device, dtype=torch.float64)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    m = torch.as_tensor(matrix, device=image.device)
-    column = m[0, 0] * x + m[0, 1] * y + m[0, 2]
-    row = m[1, 0] * x + m[1, 1] * y + m[1, 2]
-    grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
-    sampled = F.grid_sample(source, grid[None].to(dtype), padding_mode="zeros", align_corners=False)
-    return sampled + fill
+    axis = np.arange(crop.resolution)
+    column = matrix[0, 0] * axis + matrix[0, 1] * axis[:, None] + matrix[0, 2]
+    row = matrix[1, 0] * axis + matrix[1, 1] * axis[:, None] + matrix[1, 2]
+    grid = np.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], axis=-1)
+    target = torch.from_numpy(grid)[None].to(source)
+    sampled = F.grid_sample(source, target, padding_mode="zeros", align_corners=False)
+    return sampled + fill if fill != 0 else sampled
 
 
-def _window(image: torch.Tensor, crop: Crop) -> tuple[torch.Tensor, np.ndarray]:
-    """The part of the picture that a crop can touch, and where it begins (x, y)."""
+def _window(image: torch.Tensor, crop: Crop, block: int) -> tuple[torch.Tensor, np.ndarray]:
+    """The part of the picture that a crop can touch, and where it begins (x, y).
+
+    It begins a whole number of blocks before the crop's corner: less than a block outside the picture where
+    the crop reaches beyond the left or the top; those columns and rows are not part of what is returned.
+    """
     height, width = image.shape[1:]
     corners = crop.corners()
     margin = 2 + crop.size / crop.resolution
-    low = np.floor(corners.min(axis=0) - margin).astype(int)
+    # crops laid on the pixel grid have their corner at k - 0.5: pixel k, whatever the rounding errors
+    low = np.floor(corners.min(axis=0) + 0.75).astype(int) - block * math.ceil(margin / block)
+    low = np.where(low < 0, -(-low % block), low)
     high = np.ceil(corners.max(axis=0) + margin).astype(int) + 1
     x0, x1 = np.clip([low[0], high[0]], 0, width)
     y0, y1 = np.clip([low[1], high[1]], 0, height)
     if x1 <= x0 or y1 <= y0:
-        x0, y0, x1, y1 = 0, 0, 1, 1  # the crop lies outside: every sample falls on the fill
-    return image[:, y0:y1, x0:x1], np.array([x0, y0], dtype=float)
+        return image[:, :1, :1], np.zeros(2)  # the crop lies outside: every sample falls on the fill
+    return image[:, y0:y1, x0:x1], low.astype(float)
+
+
+def _mapped_scale(A: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The root of the diagonal of A diag(s^2) A^T; an infinite s counts only where A is not 0."""
+    scale = _pairs(scale)[..., None, :]
+    terms = np.multiply(A, scale, where=A != 0, out=np.zeros(np.broadcast_shapes(A.shape, scale.shape)))
+    return np.sqrt((terms**2).sum(axis=-1))
 
 
 def _pairs(points: np.ndarray) -> np.ndarray:

@@ -90,6 +90,10 @@ def canonical_rotvec(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch
     return torch.where(beyond, rotvec * (1 - 2 * math.pi * turns / safe), rotvec)
 
 
+#: Row k, column i: (-1)^k / (2 k + i + 1)!, the series of A, B and C in t^2; exact in float64 for t < 1.
+_SERIES = [[(-1) ** k / math.factorial(2 * k + i) for i in (1, 2, 3)] for k in range(10)]
+
+
 def _coefficients(rotvec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A = sin t / t, B = (1 - cos t) / t^2, C = (t - sin t) / t^3, by their series below t = 1.
 
@@ -97,21 +101,15 @@ def _coefficients(rotvec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     square = (rotvec * rotvec).sum(-1)
     small = square < 1.0
+    below = torch.where(small, square, torch.zeros_like(square))
+    table = torch.tensor(_SERIES, dtype=square.dtype, device=square.device)
+    series = below[..., None] ** torch.arange(len(table), device=square.device) @ table
     t2 = torch.where(small, torch.ones_like(square), square)
     t = t2.sqrt()
     sine, half_sine = t.sin(), (t / 2).sin()
-    a = torch.where(small, _series(square, 1), sine / t)
-    b = torch.where(small, _series(square, 2), 2 * half_sine * half_sine / t2)
-    c = torch.where(small, _series(square, 3), (t - sine) / (t * t2))
+    closed = torch.stack([sine / t, 2 * half_sine * half_sine / t2, (t - sine) / (t * t2)], dim=-1)
+    a, b, c = torch.where(small[..., None], series, closed).unbind(-1)
     return a, b, c
-
-
-def _series(square: Tensor, first: int) -> Tensor:
-    """sum_k (-t^2)^k / (2 k + first)!, by Horner's rule; ten terms are exact in float64 for t < 1."""
-    total = torch.zeros_like(square)
-    for k in reversed(range(10)):
-        total = 1 / math.factorial(2 * k + first) - square * total
-    return total
 
 
 def _quaternion(matrix: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,10 @@ from partfit.component import Component
 from partfit.errors import InputError, ShapeError
 from partfit.geometry.rotations import canonical_rotvec
 from partfit.landmarks import LandmarkEmbedding
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 def _read_only(value: Any) -> np.ndarray:
@@ -56,7 +60,7 @@ class ParameterGroup:
     sqrt_information: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
     lower: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
     upper: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
-    names: tuple[str, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    names: tuple[str, ...] = attrs.field(default=(), converter=_strings, kw_only=True)
 
     @prior_mean.default
     def _zero_mean(self) -> np.ndarray:

@@ -165,7 +165,7 @@ class _Tensors:
     @classmethod
     def of(cls, arrays: SkinningArrays, like: Tensor) -> _Tensors:
         def tensor(array: np.ndarray) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(array), dtype=like.dtype, device=like.device)
+            return torch.tensor(array, dtype=like.dtype, device=like.device)
 
         return cls(
             tensor(arrays.v_template),

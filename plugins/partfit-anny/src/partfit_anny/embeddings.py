@@ -1,0 +1,36 @@
+"""The embeddings `anny-head/<scheme>`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
+from partfit_anny.assets import dense_face, embed
+
+#: Pairs of iBUG's 68 points that a left-right flip exchanges; the others lie in the middle.
+_IBUG_PAIRS = (
+    *((i, 16 - i) for i in range(8)),
+    *((17 + i, 26 - i) for i in range(5)),
+    *((31, 35), (32, 34)),
+    *((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)),
+    *((48, 54), (49, 53), (50, 52), (59, 55), (58, 56)),
+    *((60, 64), (61, 63), (67, 65)),
+)
+
+
+def mediapipe468() -> LandmarkEmbedding:
+    """MediaPipe's 468 face landmarks."""
+    return embed(LandmarkScheme("mediapipe468", [f"p{i:03d}" for i in range(468)]))
+
+
+def ibug68() -> LandmarkEmbedding:
+    """The 68 points of iBUG (300-W)."""
+    mirror = np.arange(68)
+    for a, b in _IBUG_PAIRS:
+        mirror[[a, b]] = b, a
+    return embed(LandmarkScheme("ibug68", [f"p{i:02d}" for i in range(68)], mirror=mirror))
+
+
+def anny_face_dense() -> LandmarkEmbedding:
+    """The vertices of the face, one-hot."""
+    return dense_face()

@@ -1,0 +1,398 @@
+"""The way from pictures to meshes: detector, landmarker, fitter."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+
+from partfit.component import Component
+from partfit.config import from_dict
+from partfit.errors import ConfigError, PartfitError
+from partfit.fitting.base import FitProblem, FitResult, FitStatus, Fitter
+from partfit.geometry.camera import Camera, focal_from_field_of_view
+from partfit.images import Picture, PictureSource, load_or_error
+from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
+from partfit.models.base import ParametricModel
+from partfit.recipe import FitSettings, Recipe
+from partfit.registry import Registry, default_registry
+
+
+@attrs.frozen
+class Choice:
+    """A component by name, with options of its `Config`."""
+
+    name: str
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class PipelineConfig:
+    """All that determines a pipeline, as written to and read from TOML.
+
+    Attributes:
+        part: The recipe that fills whatever is None below.
+        detector, landmarker, model, fitter: Components.
+        preset: A preset of the recipe's fit settings.
+        fit: Fit settings in full; not together with `preset`.
+        focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
+        field_of_view: Diagonal field of view in radians, instead of `focal`.
+        device: A torch device.
+        dtype: Of the fit.
+    """
+
+    part: str = "face"
+    detector: Choice | None = None
+    landmarker: Choice | None = None
+    model: Choice | None = None
+    fitter: Choice | None = None
+    preset: str | None = None
+    fit: FitSettings | None = None
+    focal: float | None = None
+    field_of_view: float | None = None
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __attrs_post_init__(self) -> None:
+        if self.preset is not None and self.fit is not None:
+            raise ConfigError("Give either `preset` or `fit`, not both.")
+        if self.focal is not None and self.field_of_view is not None:
+            raise ConfigError("Give either `focal` or `field_of_view`, not both.")
+        if self.focal is not None and not (math.isfinite(self.focal) and self.focal > 0):
+            raise ConfigError(f"focal: expected a length in pixels > 0, found {self.focal}.")
+
+
+@attrs.frozen(eq=False)
+class Instance:
+    """One fitted part in one picture.
+
+    Attributes:
+        detection: Its landmarks, in pixels of the full picture.
+        fit: The batch it was fitted in.
+        index: Its place there.
+    """
+
+    detection: Detection
+    fit: FitResult = attrs.field(repr=False)
+    index: int
+
+    @property
+    def model(self) -> ParametricModel:
+        """The model that was fitted."""
+        return self.fit.problem.model
+
+    @property
+    def status(self) -> FitStatus:
+        """How the fit ended."""
+        return self.fit.status[self.index]
+
+    @property
+    def message(self) -> str:
+        """The reason for the status."""
+        return self.fit.messages[self.index]
+
+    @property
+    def camera(self) -> Camera:
+        """The camera, as a batch of one."""
+        return self.fit.problem.camera.select([self.index])
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Named parameter groups, each (size,)."""
+        return {name: value[self.index].cpu().numpy() for name, value in self.fit.parameters.items()}
+
+    @property
+    def faces(self) -> np.ndarray:
+        """(F, 3) vertex indices."""
+        return self.model.topology.faces
+
+    @cached_property
+    def vertices(self) -> np.ndarray:
+        """(V, 3), metres, in the camera frame."""
+        return self.model.vertices(self.fit.x[self.index, None])[0].cpu().numpy()
+
+    @property
+    def vertices_model_frame(self) -> np.ndarray:
+        """(V, 3), metres, without the rigid motion: in the model's own frame."""
+        x = self.fit.x[self.index, None].clone()
+        for group in self.model.groups:
+            if group.rigid:
+                x[:, self.model.slices[group.name]] = 0
+        return self.model.vertices(x)[0].cpu().numpy()
+
+    def projected(self, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
+        """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another embedding."""
+        chosen = embedding or self.fit.problem.embedding
+        x = self.fit.x[self.index, None]
+        points = self.model.landmarks(chosen, x).points(x)
+        return self.camera.to(x).project(points)[0].cpu().numpy()
+
+
+@attrs.frozen(eq=False)
+class ImageResult:
+    """What was found in one picture. Iterating yields its instances.
+
+    Attributes:
+        picture: The picture, or None where it could not be read.
+        instances: The fitted parts, best score first.
+        error: Why the picture could not be used, or None.
+        timings_ms: Milliseconds of each step: an equal share of the batch's.
+    """
+
+    picture: Picture | None = attrs.field(repr=False)
+    instances: tuple[Instance, ...] = ()
+    error: PartfitError | None = None
+    timings_ms: dict[str, float] = attrs.field(factory=dict)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self.instances)
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __getitem__(self, index: int) -> Instance:
+        return self.instances[index]
+
+
+class Pipeline:
+    """Pictures in, fitted meshes out, for one body part.
+
+    Every component may be given as a name, a `Choice` (a name with options) or an object.
+
+    Example:
+        pipeline = Pipeline(part="face", fitter=Choice("lm", {"damping": "additive"}))
+        for result in pipeline(["one.jpg", "two.jpg"]):
+            for instance in result:
+                print(instance.status, instance.vertices.shape)
+    """
+
+    def __init__(
+        self,
+        part: str | Recipe = "face",
+        *,
+        detector: str | Choice | Detector | None = None,
+        landmarker: str | Choice | Landmarker | None = None,
+        model: str | Choice | ParametricModel | None = None,
+        fitter: str | Choice | Fitter | None = None,
+        preset: str | None = None,
+        fit: FitSettings | None = None,
+        focal: float | None = None,
+        field_of_view: float | None = None,
+        device: str = "cpu",
+        dtype: Literal["float32", "float64"] = "float32",
+        registry: Registry | None = None,
+    ) -> None:
+        """Build the components.
+
+        Raises:
+            ComponentError: if one does not exist or cannot be loaded.
+            ConfigError: if an option is wrong.
+        """
+        self.registry = registry or default_registry()
+        recipe = part if isinstance(part, Recipe) else self.registry.resolve("recipe", part)
+        self.recipe: Recipe = recipe
+        self._given = {"detector": detector, "landmarker": landmarker, "model": model, "fitter": fitter}
+        self.config = PipelineConfig(
+            part=recipe.part,
+            **{kind: _as_choice(given) for kind, given in self._given.items()},
+            preset=preset,
+            fit=fit,
+            focal=focal,
+            field_of_view=field_of_view,
+            device=device,
+            dtype=dtype,
+        )
+        self.settings: FitSettings = fit or recipe.settings(preset)
+        self.detector: Detector = self._component("detector", recipe.detector, Detector)
+        self.landmarker: Landmarker = self._component("landmarker", recipe.landmarker, Landmarker)
+        self.model: ParametricModel = self._component("model", recipe.model, ParametricModel)
+        self.fitter: Fitter = self._component("fitter", recipe.fitter, Fitter)
+        self.embedding = self.find_embedding(self.landmarker.scheme.name)
+
+    @classmethod
+    def from_config(
+        cls, config: PipelineConfig | dict[str, Any], registry: Registry | None = None
+    ) -> Pipeline:
+        """The pipeline of a configuration; a dict is checked key by key.
+
+        Raises:
+            ConfigError: for unknown keys and wrong types, with their path.
+        """
+        if not isinstance(config, PipelineConfig):
+            config = from_dict(PipelineConfig, config)
+        return cls(**attrs.asdict(config, recurse=False), registry=registry)
+
+    def to_config(self) -> PipelineConfig:
+        """The configuration with everything the recipe filled in, for `write_toml` and `from_config`.
+
+        Raises:
+            ConfigError: if a component was given as an object, which has no name to write down.
+        """
+        for kind, given in self._given.items():
+            if isinstance(given, Component):
+                raise ConfigError(f"{kind}: was given as an object; a configuration needs a name.")
+        recipe = self.recipe
+        names: dict[str, Any] = {
+            kind: getattr(self.config, kind) or Choice(getattr(recipe, kind)) for kind in self._given
+        }
+        return attrs.evolve(self.config, **names, fit=self.settings, preset=None)
+
+    @property
+    def component_names(self) -> dict[str, str]:
+        """The name of each component; the class of one that was given as an object."""
+        return {
+            kind: type(given).__name__
+            if isinstance(given, Component)
+            else (getattr(self.config, kind) or Choice(getattr(self.recipe, kind))).name
+            for kind, given in self._given.items()
+        }
+
+    def find_embedding(self, scheme: str) -> LandmarkEmbedding:
+        """The embedding of a landmark scheme on this pipeline's model.
+
+        Raises:
+            ComponentError: if there is none.
+        """
+        return self.registry.create("embedding", f"{self.model.topology.name}/{scheme}")
+
+    def __call__(self, images: PictureSource | Iterable[PictureSource]) -> list[ImageResult]:
+        """Fit all parts in some pictures.
+
+        Args:
+            images: One picture or several, of mixed sizes: paths, RGB arrays (H, W, 3), PIL images.
+
+        Returns:
+            One result a picture, in order. A picture that cannot be read has its `error` set; the
+            others go on.
+        """
+        sources = [images] if isinstance(images, PictureSource) else list(images)
+        clock = _Clock()
+        loaded = [load_or_error(source) for source in sources]
+        pictures = [picture for picture in loaded if isinstance(picture, Picture)]
+        clock.lap("load")
+        detections = self.locate(pictures, clock)
+        groups = iter(self.fit(pictures, detections))
+        clock.lap("fit")
+        shares = clock.shares(max(len(pictures), 1))
+        return [
+            ImageResult(item, tuple(next(groups)), None, shares)
+            if isinstance(item, Picture)
+            else ImageResult(None, error=item)
+            for item in loaded
+        ]
+
+    def locate(self, pictures: Sequence[Picture], clock: _Clock | None = None) -> list[list[Detection]]:
+        """The landmarks of every part in the pictures, in pixels of the full pictures."""
+        clock = clock or _Clock()
+        pixels = [picture.pixels for picture in pictures]
+        regions = self.detector.detect(pixels) if pixels else []
+        clock.lap("detect")
+        detections = self.landmarker.locate(pixels, regions) if pixels else []
+        clock.lap("landmarks")
+        return [
+            [detection.mapped(picture.reduction) for detection in sorted(found, key=lambda d: -d.score)]
+            for picture, found in zip(pictures, detections, strict=True)
+        ]
+
+    def fit(
+        self, pictures: Sequence[Picture], detections: Sequence[Sequence[Detection]]
+    ) -> list[list[Instance]]:
+        """Fit the model to given landmarks, all pictures in one batch.
+
+        Args:
+            pictures: Where the sizes and focal lengths come from.
+            detections: For each picture its landmarks, in pixels of the full picture.
+        """
+        owners = [i for i, found in enumerate(detections) for _ in found]
+        flat = [detection for found in detections for detection in found]
+        instances: list[list[Instance]] = [[] for _ in pictures]
+        if not flat:
+            return instances
+        problem = FitProblem.from_detections(
+            self.model,
+            self.embedding,
+            flat,
+            self._camera([pictures[i] for i in owners]),
+            self.settings.stages,
+            weighting=self.settings.weighting,
+            prior_weights=self.settings.prior_weights,
+        )
+        result = self.fitter.fit(problem)
+        for index, (owner, detection) in enumerate(zip(owners, flat, strict=True)):
+            instances[owner].append(Instance(detection, result, index))
+        return instances
+
+    def _camera(self, pictures: Sequence[Picture]) -> Camera:
+        config = self.config
+        focals: list[float | None] = []
+        for picture in pictures:
+            if config.field_of_view is not None:
+                focals.append(focal_from_field_of_view(*picture.size, config.field_of_view))
+            else:
+                focals.append(config.focal or picture.focal)
+        dtype = getattr(torch, config.dtype)
+        return Camera.for_images([p.size for p in pictures], focals, dtype=dtype, device=config.device)
+
+    def _component(self, kind: str, default: str, base: type) -> Any:
+        given = self._given[kind]
+        if isinstance(given, base):
+            return given
+        choice = _as_choice(given) or Choice(default)
+        options = dict(choice.options)
+        target = self.registry.resolve(kind, choice.name)
+        config_class = getattr(target, "Config", None)
+        if config_class is not None and "device" in attrs.fields_dict(config_class):
+            options.setdefault("device", self.config.device)
+        return self.registry.create(kind, choice.name, **options)
+
+
+def fit(
+    images: PictureSource | Iterable[PictureSource], part: str | Recipe = "face", **options: Any
+) -> list[ImageResult]:
+    """Fit all parts in some pictures with a recipe's components.
+
+    For many calls keep a `Pipeline`, which loads its networks and model once.
+
+    Args:
+        images: One picture or several: paths, RGB arrays (H, W, 3), PIL images.
+        part: The recipe.
+        options: As of `Pipeline`.
+
+    Returns:
+        One `ImageResult` a picture.
+
+    Raises:
+        InputError: if a single picture was given and cannot be read.
+    """
+    results = Pipeline(part, **options)(images)
+    if len(results) == 1 and results[0].error is not None:
+        raise results[0].error
+    return results
+
+
+def _as_choice(given: Any) -> Choice | None:
+    if isinstance(given, str):
+        return Choice(given)
+    return given if isinstance(given, Choice) else None
+
+
+class _Clock:
+    """Milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self._last) * 1e3
+        self._last = now
+
+    def shares(self, n: int) -> dict[str, float]:
+        return {name: round(value / n, 3) for name, value in self.laps.items()}

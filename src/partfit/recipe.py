@@ -1,0 +1,62 @@
+"""Recipes: how the pieces are put together for one body part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from partfit.errors import InputError
+from partfit.fitting.base import Stage, Weighting
+
+
+@attrs.frozen
+class FitSettings:
+    """How a recipe fits.
+
+    Attributes:
+        stages: Minimised one after another.
+        weighting: `inverse_scale` or `confidence`, see `FitProblem`.
+        prior_weights: Factors on the prior cost of single groups. The errors of dense landmarks are
+            correlated, so that L of them weigh like fewer: factors above 1 make up for it.
+    """
+
+    stages: tuple[Stage, ...]
+    weighting: Weighting = "inverse_scale"
+    prior_weights: dict[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Recipe:
+    """A body part: which components find it, place its landmarks and model it, and how it is fitted.
+
+    Attributes:
+        part: The name on the command line, `--part face`.
+        detector: Name of the detector.
+        landmarker: Name of the landmarker.
+        model: Name of the model.
+        fit: Default settings.
+        fitter: Name of the fitter.
+        presets: Other settings, by name.
+    """
+
+    part: str
+    detector: str
+    landmarker: str
+    model: str
+    fit: FitSettings
+    fitter: str = "lm"
+    presets: Mapping[str, FitSettings] = attrs.field(factory=dict)
+
+    def settings(self, preset: str | None) -> FitSettings:
+        """The settings of a preset; the default ones for None.
+
+        Raises:
+            InputError: if there is no such preset.
+        """
+        if preset is None:
+            return self.fit
+        if preset not in self.presets:
+            known = ", ".join(sorted(self.presets)) or "none"
+            raise InputError(f"The recipe {self.part!r} has no preset {preset!r}. Presets: {known}.")
+        return self.presets[preset]
