@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from partfit.errors import InputError, ShapeError
+from partfit.errors import InputError
 
 PictureSource: TypeAlias = str | Path | np.ndarray | Image.Image
 
@@ -201,10 +201,10 @@ def _convert(image: Image.Image, source: str, *, own: bool = False) -> Picture:
     reduction = _reduction(width, height)
     try:
         with _quiet_pillow():
-            orientation, film_focal = _read_exif(image)
             if own and width % reduction == 0 and height % reduction == 0:
                 image.draft(image.mode, (width // reduction, height // reduction))
             image.load()
+            orientation, film_focal = _read_exif(image)  # some files carry it after the pixels
             upright = _reduced(_eight_bit(image, source), width, reduction, orientation)
             pixels = np.array(_over_white(upright))
     except InputError:
@@ -299,7 +299,10 @@ def _over_white(image: Image.Image) -> Image.Image:
 def _image_from_array(array: np.ndarray) -> Image.Image:
     """The PIL image of an array, eight bits a channel."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise ShapeError("picture array", "(H, W), (H, W, 3) or (H, W, 4), channels last", array.shape)
+        raise InputError(
+            "A picture array must be (H, W), (H, W, 3) or (H, W, 4), channels last and not empty; "
+            f"found shape {array.shape}."
+        )
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     elif array.dtype.kind == "f":

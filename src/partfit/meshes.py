@@ -97,8 +97,8 @@ def write_mesh(
     path = Path(path)
     encode = _choose(_ENCODERS, path.suffix.lower(), "mesh format")
     axes = _choose(_FILE_AXES, frame, "frame")
-    mesh = Mesh(np.asarray(vertices, dtype=np.float32) * axes, faces)
-    data = encode(mesh)
+    mesh = Mesh(vertices, faces)
+    data = encode(Mesh(mesh.vertices.astype(np.float32) * axes, mesh.faces))
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
@@ -119,9 +119,9 @@ def read_mesh(path: str | Path, frame: Frame = "camera") -> Mesh:
         raise InputError(f"Cannot read the mesh {path}: {error.strerror}.") from error
     try:
         loaded = _decode(data, suffix)
+        return Mesh(loaded.vertices * axes, loaded.faces)
     except Exception as error:  # trimesh's readers raise whatever they stumble over
-        raise InputError(f"{path} is not a mesh that can be read: {error}.") from error
-    return Mesh(np.asarray(loaded.vertices) * axes, np.asarray(loaded.faces))
+        raise InputError(f"{path} is not a mesh that can be read: {error}") from error
 
 
 def _decode(data: bytes, suffix: str) -> trimesh.Trimesh:
