@@ -26,16 +26,22 @@ class Site:
     path: Path
 
     def install(self, *names: str) -> None:
-        """Install fake plugins as an installer would: their modules and a `*.dist-info` folder."""
+        """Install fake plugins."""
         for name in names:
-            project = tomllib.loads((FAKE_PLUGINS / name / "pyproject.toml").read_text())["project"]
-            for module in (FAKE_PLUGINS / name).glob("*.py"):
-                shutil.copy(module, self.path)
-            info = self.path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-            info.mkdir()
-            metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-            (info / "METADATA").write_text(metadata)
-            (info / "entry_points.txt").write_text(_entry_points_text(project["entry-points"]))
+            self.install_project(FAKE_PLUGINS / name)
+
+    def install_project(self, folder: Path) -> None:
+        """Install a project as an installer would: its modules and a `*.dist-info` folder."""
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        for module in folder.glob("*.py"):
+            shutil.copy(module, self.path)
+        for package in folder.glob("*/__init__.py"):
+            shutil.copytree(package.parent, self.path / package.parent.name)
+        info = self.path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(_entry_points_text(project["entry-points"]))
 
     def registry(self, *only: str) -> Registry:
         """A registry of what is installed here, and of nothing else."""

@@ -62,7 +62,7 @@ def test_errors_of_the_system_name_the_target(tmp_path: Path) -> None:
         temporary.write_text("x")
     (tmp_path / "taken").mkdir()
     with (
-        pytest.raises(OutputError, match="Cannot write .*taken: .*directory"),
+        pytest.raises(OutputError, match=r"Cannot write .*taken: .*directory"),
         atomic_write(tmp_path / "taken") as temporary,
     ):
         temporary.write_text("x")

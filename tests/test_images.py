@@ -119,13 +119,10 @@ def as_displayed(stored: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
 def test_other_colour_modes_become_rgb(mode: str) -> None:
-    grey = np.full((4, 5, 3), 255, dtype=np.uint8)
-    image = Image.fromarray(grey).convert("RGB")
-    if mode == "LAB":
-        image = Image.new("LAB", image.size, (255, 128, 128))
-    else:
-        image = image.convert(mode)
-    picture = load_picture(image)
+    white = Image.new("RGB", (5, 4), "white")
+    picture = load_picture(
+        Image.new("LAB", (5, 4), (255, 128, 128)) if mode == "LAB" else white.convert(mode)
+    )
     assert picture.pixels.shape == (4, 5, 3)
     assert np.abs(picture.pixels.astype(int) - 255).max() <= 2
 
@@ -174,7 +171,7 @@ def test_exif_orientation_is_applied(
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_the_focal_length_comes_from_exif(
     tmp_path: Path, scene: np.ndarray, orientation: int, suffix: str
 ) -> None:
@@ -264,8 +261,8 @@ def test_a_huge_strip_keeps_its_width() -> None:
 def test_points_map_between_the_reduced_and_the_full_picture() -> None:
     picture = Picture(np.zeros((2, 2, 3), np.uint8), (8, 8), reduction=4)
     # pixel 0 covers full pixels 0 to 3, whose middle is 1.5
-    np.testing.assert_array_equal(picture.to_full([[0, 1]]), [[1.5, 5.5]])
-    np.testing.assert_array_equal(picture.to_pixels([[1.5, 5.5]]), [[0, 1]])
+    np.testing.assert_array_equal(picture.to_full(np.array([[0.0, 1.0]])), [[1.5, 5.5]])
+    np.testing.assert_array_equal(picture.to_pixels(np.array([[1.5, 5.5]])), [[0, 1]])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
@@ -296,7 +293,7 @@ def test_a_hundred_megapixels_take_little_memory(tmp_path: Path, suffix: str) ->
 def test_more_than_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vast.png"
     Image.new("1", (20000, 10001)).save(path)
-    assert 20000 * 10001 > MAX_INPUT_PIXELS
+    assert MAX_INPUT_PIXELS < 20000 * 10001
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(
         InputError, match=r"vast\.png: expected at most 200 megapixels, found 20000 x 10001.*Resize"
@@ -350,11 +347,11 @@ def test_a_file_cut_anywhere_is_an_input_error(tmp_path: Path, scene: np.ndarray
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((3, 20, 30), np.uint8), r"channels last, found \(3, 20, 30\)"),
-        (np.zeros((20, 30, 1), np.uint8), r"found \(20, 30, 1\)"),
-        (np.zeros((1, 20, 30, 3), np.uint8), r"found \(1, 20, 30, 3\)"),
-        (np.zeros(20, np.uint8), r"found \(20,\)"),
-        (np.zeros((0, 30, 3), np.uint8), r"found \(0, 30, 3\)"),
+        (np.zeros((3, 20, 30), np.uint8), r"channels last .*found shape \(3, 20, 30\)"),
+        (np.zeros((20, 30, 1), np.uint8), r"found shape \(20, 30, 1\)"),
+        (np.zeros((1, 20, 30, 3), np.uint8), r"found shape \(1, 20, 30, 3\)"),
+        (np.zeros(20, np.uint8), r"found shape \(20,\)"),
+        (np.zeros((0, 30, 3), np.uint8), r"found shape \(0, 30, 3\)"),
         (np.zeros((20, 30, 3), np.int64), "uint8, uint16 or floating point.*found int64"),
         (np.zeros((20, 30), bool), "found bool"),
         (np.full((20, 30, 3), 255.0), r"must lie in \[0, 1\], found 255\.0"),

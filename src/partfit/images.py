@@ -204,7 +204,8 @@ def _convert(image: Image.Image, source: str, *, own: bool = False) -> Picture:
             if own and width % reduction == 0 and height % reduction == 0:
                 image.draft(image.mode, (width // reduction, height // reduction))
             image.load()
-            orientation, film_focal = _read_exif(image)  # some files carry it after the pixels
+            # EXIF only now: loading already turns TIFF files, and may find EXIF behind the pixels of others.
+            orientation, film_focal = _orientation(image), _film_focal(image)
             upright = _reduced(_eight_bit(image, source), width, reduction, orientation)
             pixels = np.array(_over_white(upright))
     except InputError:
@@ -239,16 +240,22 @@ def _reduction(width: int, height: int) -> int:
     return reduction
 
 
-def _read_exif(image: Image.Image) -> tuple[int, float | None]:
-    """Orientation, 1 to 8, and the focal length in millimetres on 35 mm film, if there is one."""
+def _film_focal(image: Image.Image) -> float | None:
+    """EXIF's focal length in millimetres on 35 mm film; None where it is unknown."""
     try:
-        exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        film_focal = float(exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
-        known = math.isfinite(film_focal) and film_focal > 0
-        return (orientation if orientation in _TRANSPOSITIONS else 1), (film_focal if known else None)
+        length = float(image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm])
     except Exception:  # a broken EXIF block raises anything; the picture itself may well be whole
-        return 1, None
+        return None
+    return length if math.isfinite(length) and length > 0 else None
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as above
+        return 1
+    return orientation if orientation in _TRANSPOSITIONS else 1
 
 
 def _eight_bit(image: Image.Image, source: str) -> Image.Image:
@@ -272,7 +279,8 @@ def _eight_bit_grey(grey: np.ndarray, source: str) -> np.ndarray:
     if grey.dtype.kind != "f":
         return (grey >> 8).astype(np.uint8)
     full_scale = next(scale for scale in (1.0, 255.0, 65535.0) if high <= scale)
-    return np.rint(grey * (255.0 / full_scale)).astype(np.uint8)
+    scaled = grey * (255.0 / full_scale)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _reduced(image: Image.Image, width: int, reduction: int, orientation: int) -> Image.Image:
@@ -311,7 +319,8 @@ def _image_from_array(array: np.ndarray) -> Image.Image:
                 f"A picture array of {array.dtype} must lie in [0, 1], found {array.min()} to {array.max()}. "
                 "Divide by its full scale, or convert it to uint8."
             )
-        array = np.rint(array * 255).astype(np.uint8)
+        scaled = array * 255
+        array = np.rint(scaled, out=scaled).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise InputError(
             f"A picture array must be uint8, uint16 or floating point in [0, 1], found {array.dtype}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -271,7 +272,16 @@ class Pipeline:
             One result a picture, in order. A picture that cannot be read has its `error` set; the
             others go on.
         """
-        sources = [images] if isinstance(images, PictureSource) else list(images)
+        sources = [images] if isinstance(images, PictureSource) else images
+        return list(self.stream(sources))
+
+    def stream(self, images: Iterable[PictureSource], batch_size: int = 8) -> Iterator[ImageResult]:
+        """The results of many pictures one after another, `batch_size` pictures in memory at a time."""
+        sources = iter(images)
+        while batch := list(itertools.islice(sources, batch_size)):
+            yield from self._fit_batch(batch)
+
+    def _fit_batch(self, sources: Sequence[PictureSource]) -> list[ImageResult]:
         clock = _Clock()
         loaded = [load_or_error(source) for source in sources]
         pictures = [picture for picture in loaded if isinstance(picture, Picture)]

@@ -17,8 +17,7 @@ class FitSettings:
     Attributes:
         stages: Minimised one after another.
         weighting: `inverse_scale` or `confidence`, see `FitProblem`.
-        prior_weights: Factors on the prior cost of single groups. The errors of dense landmarks are
-            correlated, so that L of them weigh like fewer: factors above 1 make up for it.
+        prior_weights: Factors on the prior cost of single groups, 1 where not named.
     """
 
     stages: tuple[Stage, ...]

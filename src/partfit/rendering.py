@@ -176,7 +176,7 @@ def draw_landmarks(
 
     Args:
         pixels: (H, W, 3) RGB, uint8.
-        landmarks: Detections in these pixels; points that are not finite are left out.
+        landmarks: Detections in these pixels; points outside the picture are left out.
     """
     image = _photograph(pixels)
     for detection in landmarks:
@@ -390,8 +390,9 @@ def _photograph(pixels: np.ndarray) -> Image.Image:
 
 
 def _draw_dots(image: Image.Image, points: Float[np.ndarray, "points 2"]) -> None:
-    """Draw points as smooth dots, smaller where there are many."""
-    points = points[np.isfinite(points).all(axis=1)]
+    """Draw the points that lie in the picture as smooth dots, smaller where there are many."""
+    inside = ((points >= -0.5) & (points <= np.array(image.size) - 0.5)).all(axis=1)
+    points = points[inside]
     if len(points) == 0:
         return
     extent = float(np.linalg.norm(np.ptp(points, axis=0)))
@@ -406,12 +407,11 @@ def _dot_mask(
     """How much of each pixel is covered by discs around the points, 0 to 255."""
     mask = np.zeros((size[1], size[0]), dtype=np.uint8)
     reach = math.ceil(radius + 1)
-    near = ((points >= -reach) & (points <= np.array(size) + reach)).all(axis=1)
     offsets = np.arange(-reach, reach + 1)
-    columns = np.rint(points[near, 0]).astype(int)[:, None, None] + offsets
-    rows = np.rint(points[near, 1]).astype(int)[:, None, None] + offsets[:, None]
+    columns = np.rint(points[:, 0]).astype(int)[:, None, None] + offsets
+    rows = np.rint(points[:, 1]).astype(int)[:, None, None] + offsets[:, None]
     columns, rows = np.broadcast_arrays(columns, rows)
-    distance = np.hypot(columns - points[near, 0, None, None], rows - points[near, 1, None, None])
+    distance = np.hypot(columns - points[:, 0, None, None], rows - points[:, 1, None, None])
     coverage = np.rint(255 * np.clip(radius + 0.5 - distance, 0, 1)).astype(np.uint8)
     inside = (columns >= 0) & (columns < size[0]) & (rows >= 0) & (rows < size[1])
     np.maximum.at(mask, (rows[inside], columns[inside]), coverage[inside])

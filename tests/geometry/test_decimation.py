@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -38,17 +39,28 @@ def sphere(subdivisions):
     return np.array(ball.vertices), np.array(ball.faces)
 
 
-def folded_sheet(n_along, n_across, gap):
-    """A sheet folded about the y axis onto itself, the two sides `gap` apart and facing each other.
+def pleated_sheet(n_along, n_across, gap):
+    """A sheet folded twice, like a Z: three layers `gap` apart, the middle one upside down.
 
-    Both sides carry the same bumps, much higher than the gap, as lips do that touch.
+    All layers carry the same bumps, much higher than the gap, as lips do that touch.
+
+    Returns:
+        Vertices, faces, the layer 0..2 of each vertex and its distance from the nearer fold.
     """
-    flat, faces = grid(2 * n_along + 1, n_across)
-    along, y = flat[:, 0] - n_along, flat[:, 1]
-    side = np.sign(along)
-    x = np.abs(along) + 0.1 * side  # no vertex right above another one
-    bumps = 0.4 * np.sin(0.9 * x + 0.3 * y) * np.cos(0.8 * y)
-    return np.stack([x, y, bumps - side * gap / 2], axis=1), faces, side
+    flat, faces = grid(3 * n_along, n_across)
+    layer, step = np.divmod(flat[:, 0], n_along)
+    x = np.where(layer == 1, n_along - 1 - step, step) + 0.3 * layer  # no vertex right above another one
+    bumps = 0.4 * np.sin(0.9 * x + 0.3 * flat[:, 1]) * np.cos(0.8 * flat[:, 1])
+    away = np.minimum(np.where(layer == 0, np.inf, step), np.where(layer == 2, np.inf, n_along - 1 - step))
+    return np.stack([x, flat[:, 1], bumps + gap * layer], axis=1), faces, layer, away
+
+
+def shaken_sheet(seed):
+    """A flat sheet with its inner vertices moved at random within the plane, no face turned over."""
+    vertices, faces = grid(10, 10)
+    inner = ((vertices[:, :2] > 0) & (vertices[:, :2] < 9)).all(axis=1)
+    vertices[inner, :2] += np.random.default_rng(seed).uniform(-0.24, 0.24, (inner.sum(), 2))
+    return vertices, faces
 
 
 def euler_characteristic(n_vertices, faces):
@@ -146,11 +158,11 @@ def test_up_takes_the_nearest_point_of_a_sphere():
     assert distance.max() < 0.02
 
 
-def brute_force_costs(vertices, faces):
-    """The cost of every half-edge collapse, from the definition, by loops over faces."""
+def error_terms(vertices, faces):
+    """What makes up each vertex's error, from the definition: pairs (weight, squared distance of a point)."""
     x = vertices - vertices.mean(axis=0)
     x = x / np.abs(x).max()
-    terms = [[] for _ in x]  # (weight, function of a point) at each vertex
+    terms = [[] for _ in x]
     directed = {(face[k], face[(k + 1) % 3]) for face in faces.tolist() for k in range(3)}
     for face in faces.tolist():
         a, b, c = x[face]
@@ -171,19 +183,85 @@ def brute_force_costs(vertices, faces):
                 )
                 terms[i].append(hold)
                 terms[j].append(hold)
-    pairs = directed | {(j, i) for i, j in directed}
-    return {(u, v): sum(w * f(x[v]) for w, f in terms[u] + terms[v]) for u, v in pairs}
+    return x, terms
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("shape", ["sheet", "sphere"])
+def is_manifold(faces, vertex):
+    """Whether the faces at a vertex form one fan, no two of them alike, with at most two to an edge."""
+    around = [[w for w in face if w != vertex] for face in faces if vertex in face]
+    count = Counter(w for pair in around for w in pair)
+    alike = len({frozenset(pair) for pair in around}) < len(around)
+    ends = sum(n == 1 for n in count.values())
+    return bool(around) and not alike and max(count.values()) <= 2 and ends in (0, 2)
+
+
+def keeps_shape(x, before, after):
+    """Whether a face that moves neither turns over nor becomes a sliver."""
+    (a, b, c), (d, e, f) = x[list(before)], x[list(after)]
+    old, new = np.cross(b - a, c - a) / 2, np.cross(e - d, f - d) / 2
+    area = np.linalg.norm(new)
+    sides = sum(side @ side for side in (e - d, f - e, d - f))
+    same = old @ new >= decimation.MIN_NORMAL_COSINE * np.linalg.norm(old) * area
+    return same and area >= decimation.MIN_FACE_SHAPE * sides
+
+
+def greedy_by_trial(vertices, faces, n):
+    """The kept vertices when every collapse is tried at every step and the cheapest legal one done."""
+    x, terms = error_terms(vertices, faces)
+    faces = [tuple(face) for face in faces.tolist()]
+    alive = set(range(len(x)))
+    while len(alive) > n:
+        pairs = {(i, j) for face in faces for i in face for j in face if i != j}
+        cost = {(u, v): sum(w * f(x[v]) for w, f in terms[u] + terms[v]) for u, v in pairs}
+        for u, v in sorted(cost, key=cost.get):
+            after = [tuple(v if w == u else w for w in face) for face in faces]
+            moved = [(f, g) for f, g in zip(faces, after, strict=True) if f != g and len(set(g)) == 3]
+            left = [face for face in after if len(set(face)) == 3]
+            ring = {w for face in faces if u in face for w in face} - {u}
+            if all(is_manifold(left, w) for w in ring) and all(keeps_shape(x, f, g) for f, g in moved):
+                break
+        faces = left
+        terms[v] += terms[u]
+        alive.remove(u)
+    return sorted(alive), left
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", ["sheet", "crumpled sheet", "crumpled sphere"])
+def test_the_order_is_that_of_trying_every_collapse(shape, seed):
+    vertices, faces = {"sheet": grid(6, 5), "crumpled sheet": grid(5, 5), "crumpled sphere": sphere(1)}[shape]
+    if "crumpled" in shape:
+        vertices = np.random.default_rng(seed).normal(size=vertices.shape)
+    else:
+        vertices = hilly(vertices, seed)
+    kept, left = greedy_by_trial(vertices, faces, 12)
+    result = decimate(vertices, faces, 12)
+    np.testing.assert_array_equal(result.kept, kept)
+    np.testing.assert_array_equal(result.kept[result.faces], left)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("shape", ["sheet", "ribbon", "sphere"])
 def test_the_cheapest_collapse_comes_first(shape, seed):
-    vertices, faces = grid(7, 6) if shape == "sheet" else sphere(1)
+    vertices, faces = {"sheet": grid(6, 5), "ribbon": grid(10, 2), "sphere": sphere(1)}[shape]
     vertices = hilly(vertices, seed)
-    costs = brute_force_costs(vertices, faces)
-    u, _ = min(costs, key=costs.get)
-    result = decimate(vertices, faces, len(vertices) - 1)
-    assert set(range(len(vertices))) - set(result.kept.tolist()) == {u}
+    n = len(vertices) - 1
+    np.testing.assert_array_equal(decimate(vertices, faces, n).kept, greedy_by_trial(vertices, faces, n)[0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n", [50, 25, 12])
+def test_no_face_of_a_shaken_sheet_turns_over(n, seed):
+    vertices, faces = shaken_sheet(seed)
+    assert (topology.area_vectors(vertices, faces)[:, 2] > 0).all()
+    result = decimate(vertices, faces, n)
+    assert (topology.area_vectors(vertices[result.kept], result.faces)[:, 2] > 0).all()
+
+
+def test_a_surface_without_area_still_reaches_the_number():
+    vertices, faces = sphere(2)
+    line = vertices * [1, 0, 0]  # every collapse leaves slivers
+    assert_valid(line, faces, 40, decimate(line, faces, 40))
 
 
 def test_a_spike_is_kept():
@@ -216,23 +294,22 @@ def test_equal_input_gives_equal_output(mesh):
     np.testing.assert_array_equal(first.up.toarray(), second.up.toarray())
 
 
-def test_the_sides_of_a_fold_do_not_mix():
-    vertices, faces, side = folded_sheet(12, 14, gap=1e-3)
+def test_the_layers_of_a_pleat_do_not_mix():
+    vertices, faces, layer, away = pleated_sheet(16, 12, gap=1e-3)
     result = decimate(vertices, faces, half(len(vertices)))
-    away = np.abs(vertices[:, 0]) > 4  # triangles at the fold itself join the sides
     row, column = result.up.nonzero()
-    assert (side[row] == side[result.kept[column]])[away[row]].all()
+    flat = away[row] > 4  # triangles at a fold join two layers
+    np.testing.assert_array_equal(layer[row][flat], layer[result.kept[column]][flat])
 
-    # the nearest triangle of all would often be one of the other side
-    removed = np.setdiff1d(np.flatnonzero(away & (side > 0)), result.kept)
-    corners = side[result.kept][result.faces]
-    own, other = (
-        surface_distance(
-            vertices[removed], vertices[result.kept], result.faces[(corners == sign).all(axis=1)]
-        )
-        for sign in (1, -1)
+    # the nearest triangle of all would often be one of another layer, be it upside down or not
+    removed = np.setdiff1d(np.flatnonzero((away > 4) & (layer == 0)), result.kept)
+    corners = layer[result.kept][result.faces]
+    own, inverted, alike = (
+        surface_distance(vertices[removed], vertices[result.kept], result.faces[(corners == k).all(axis=1)])
+        for k in range(3)
     )
-    assert (other < own).sum() >= 5
+    assert (inverted < own).sum() >= 5
+    assert (alike < own).sum() >= 5
 
 
 def test_two_close_sheets_do_not_mix():

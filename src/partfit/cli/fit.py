@@ -85,7 +85,7 @@ def fit(
     results = (
         _given_landmarks(pipeline, expanded, landmarks)
         if landmarks
-        else _in_batches(pipeline, expanded, batch_size)
+        else pipeline.stream(expanded, batch_size)
     )
     failures = 0
     for path, stem, result in options.progress(zip(expanded, stems, results, strict=True), len(expanded)):
@@ -96,11 +96,6 @@ def fit(
                 click.echo(f"{path}: wrote " + ", ".join(str(p) for p in written))
     if failures:
         ctx.exit(1)
-
-
-def _in_batches(pipeline: Pipeline, paths: Sequence[Path], size: int) -> Iterator[ImageResult]:
-    for start in range(0, len(paths), size):
-        yield from pipeline(paths[start : start + size])
 
 
 def _given_landmarks(pipeline: Pipeline, paths: Sequence[Path], file: str) -> Iterator[ImageResult]:

@@ -14,9 +14,7 @@ from partfit.cli import options
 @options.out
 @options.components
 @click.pass_context
-def landmarks(
-    ctx: click.Context, /, inputs: tuple[str, ...], out: str, batch_size: int, **chosen: Any
-) -> None:
+def landmarks(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
     """Predict 2D landmarks in pictures.
 
     INPUT is a picture, a folder or a glob. For picture `stem` this writes `stem-landmarks.json`, which

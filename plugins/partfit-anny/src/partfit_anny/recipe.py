@@ -15,6 +15,9 @@ def face() -> Recipe:
     Frozen: the neck, which a picture of a face cannot tell from the root; the jaw bone, which imitates
     the action `jawOpen`; the eyes, which no landmark of the scheme rests on.
 
+    The priors weigh half: of the factors tried on labelled photographs this met the landmarks best while
+    identities stayed within the population (root mean square of `betas` below 1).
+
     The preset `thesis` is that of thesis sections 3.4.3 and 4.5: all groups free, residuals in pixels
     weighted by confidence, no robust kernel, 20 iterations a stage.
     """
@@ -28,7 +31,7 @@ def face() -> Recipe:
                 Stage(_RIGID, iterations=10, kernel="huber"),
                 Stage(("betas", "expression", *_RIGID), iterations=20, kernel="huber"),
             ),
-            prior_weights={"betas": 4.0, "expression": 4.0},
+            prior_weights={"betas": 0.5, "expression": 0.5},
         ),
         presets={
             "thesis": FitSettings(
