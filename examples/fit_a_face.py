@@ -24,8 +24,6 @@ def main(photo: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
-    main(
-        Path(sys.argv[1] if len(sys.argv) > 1 else here / "astronaut.jpg"),
-        Path(sys.argv[2] if len(sys.argv) > 2 else "results"),
-    )
+    given = [Path(argument) for argument in sys.argv[1:]]
+    defaults = [Path(__file__).parent / "astronaut.jpg", Path("results")]
+    main(*given, *defaults[len(given) :])
