@@ -37,46 +37,84 @@ def align_to_landmarks(
     Returns:
         (B, 3, 3) and (B, 3).
     """
+    batch, device = len(shape), shape.device
     rays = (pixels - camera.principal[:, None]) / camera.focal[:, None, None]
     share = weights / weights.sum(1, keepdim=True)
     middle = (share[..., None] * shape).sum(1, keepdim=True)
     centred = shape - middle
-    candidates = []
-    for flat in (0.0, 1.0, -1.0):
-        perspective = torch.ones_like(share)
-        for _ in range(iterations):
-            rotation, translation = _scaled_orthographic(centred, rays * perspective[..., None], share, flat)
-            depth = translation[:, None, 2] + (centred @ rotation[:, 2, :, None])[..., 0]
-            perspective = (depth / translation[:, None, 2]).clamp(0.3, 3.0)
-        moved = centred @ rotation.transpose(1, 2) + translation[:, None]
-        error = (moved[..., :2] / moved[..., 2:].clamp(min=1e-6) - rays).square().sum(-1)
-        candidates.append((rotation, translation, (share * error).sum(1)))
-    best = torch.stack([error for _, _, error in candidates]).nan_to_num(torch.inf).argmin(0)
-    item = torch.arange(len(shape), device=shape.device)
-    rotation = torch.stack([r for r, _, _ in candidates])[best, item]
-    translation = torch.stack([t for _, t, _ in candidates])[best, item]
+    spread = (centred * share[..., None]).transpose(1, 2) @ centred
+    values, axes = torch.linalg.eigh(spread)  # ascending: the first axis is the thinnest
+    # from mixed moments to an affine map in the axes' frame
+    to_affine = axes / values.clamp(min=1e-9 * values[:, 2:])[:, None]
+    # the three candidates of all items, as one batch
+    sign = torch.tensor([0.0, 1.0, -1.0], dtype=shape.dtype, device=device).repeat_interleave(batch)
+    rays, share, centred, axes, to_affine = (
+        t.repeat(3, *[1] * (t.ndim - 1)) for t in (rays, share, centred, axes, to_affine)
+    )
+    perspective = torch.ones_like(share)
+    for _ in range(iterations):
+        scaled = rays * perspective[..., None]
+        rotation, translation = _scaled_orthographic(centred, scaled, share, axes, to_affine, sign)
+        depth = translation[:, None, 2] + (centred @ rotation[:, 2, :, None])[..., 0]
+        perspective = (depth / translation[:, None, 2]).clamp(0.3, 3.0)
+    moved = centred @ rotation.transpose(1, 2) + translation[:, None]
+    error = (moved[..., :2] / moved[..., 2:].clamp(min=1e-6) - rays).square().sum(-1)
+    error = (share * error).sum(1).nan_to_num(torch.inf).view(3, batch)
+    best = error.argmin(0) * batch + torch.arange(batch, device=device)
+    rotation, translation = rotation[best], translation[best]
     return rotation, translation - (rotation @ middle.transpose(1, 2))[..., 0]
 
 
-def _scaled_orthographic(centred: Tensor, rays: Tensor, share: Tensor, flat: float) -> tuple[Tensor, Tensor]:
+def _scaled_orthographic(
+    centred: Tensor, rays: Tensor, share: Tensor, axes: Tensor, to_affine: Tensor, sign: Tensor
+) -> tuple[Tensor, Tensor]:
     """R and t with rays ~ (R X + t)_xy / t_z, from the best affine map of the centred points.
 
-    With `flat` = +1 or -1 only the map of the two widest directions is taken from the points, and that of
-    the thinnest follows, up to this sign, from the rows being orthogonal and of equal length.
+    Where `sign` is +1 or -1 only the map of the two widest directions is taken from the points, and that
+    of the thinnest follows, up to this sign, from the rows being orthogonal and of equal length.
     """
     middle = (share[..., None] * rays).sum(1)
-    spread = (centred * share[..., None]).transpose(1, 2) @ centred
     mixed = ((rays - middle[:, None]) * share[..., None]).transpose(1, 2) @ centred
-    values, axes = torch.linalg.eigh(spread)  # ascending: the first axis is the thinnest
-    inverse = 1 / values.clamp(min=1e-9 * values[:, 2:])
-    along = mixed @ axes * inverse[:, None]  # (B, 2, 3): the affine map in the axes' frame
-    if flat:
-        gram, directions = torch.linalg.eigh(along[..., 1:] @ along[..., 1:].transpose(1, 2))
-        missing = (gram[:, 1] - gram[:, 0]).clamp(min=0).sqrt()[:, None] * directions[..., 0]
-        along = torch.cat([flat * missing[..., None], along[..., 1:]], dim=-1)
-    affine = along @ axes.transpose(1, 2)
-    u, s, vt = torch.linalg.svd(affine, full_matrices=False)
-    rows = u @ vt
+    along = mixed @ to_affine  # (B, 2, 3): the affine map in the axes' frame
+    implied = sign[:, None] * _missing_column(along[..., 1:])
+    thinnest = torch.where(sign[:, None] == 0, along[..., 0], implied)
+    affine = torch.cat([thinnest[..., None], along[..., 1:]], dim=-1) @ axes.transpose(1, 2)
+    # polar decomposition affine = root @ rows, root^2 = affine affine^T, in closed form for 2x2
+    gram = affine @ affine.transpose(1, 2)
+    trace, determinant = _trace_and_determinant(gram)
+    eye = torch.eye(2, dtype=gram.dtype, device=gram.device)
+    root_determinant = determinant.clamp(min=0).sqrt()
+    total = (trace + 2 * root_determinant).sqrt().clamp(min=1e-12)
+    root = (gram + root_determinant[:, None, None] * eye) / total[:, None, None]
+    rows = _inverse(root) @ affine
     rotation = torch.cat([rows, torch.linalg.cross(rows[:, :1], rows[:, 1:])], dim=1)
-    depth = 1 / s.mean(1).clamp(min=1e-9)
+    depth = 2 / total  # the trace of the root is the sum of the singular values
     return rotation, torch.cat([middle * depth[:, None], depth[:, None]], dim=1)
+
+
+def _missing_column(columns: Tensor) -> Tensor:
+    """The vector a (B, 2) that makes the rows of [a, columns] orthogonal and of equal length, up to sign.
+
+    a a^T = l I - columns columns^T with l its larger eigenvalue: of rank one, so any column gives a.
+    """
+    gram = columns @ columns.transpose(1, 2)
+    trace, determinant = _trace_and_determinant(gram)
+    largest = trace / 2 + (trace.square() / 4 - determinant).clamp(min=0).sqrt()
+    eye = torch.eye(2, dtype=gram.dtype, device=gram.device)
+    outer = largest[:, None, None] * eye - gram
+    diagonal = outer.diagonal(dim1=1, dim2=2)
+    column = torch.where(diagonal[:, :1] >= diagonal[:, 1:], outer[..., 0], outer[..., 1])
+    return column / diagonal.amax(1, keepdim=True).clamp(min=1e-20).sqrt()
+
+
+def _trace_and_determinant(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Of 2x2 matrices (B, 2, 2)."""
+    a, b, c, d = matrix.flatten(1).unbind(1)
+    return a + d, a * d - b * c
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Of 2x2 matrices (B, 2, 2); finite, though meaningless, where they are singular."""
+    a, b, c, d = matrix.flatten(1).unbind(1)
+    determinant = (a * d - b * c).clamp(min=1e-30)
+    return (torch.stack([d, -b, -c, a], dim=1) / determinant[:, None]).unflatten(1, (2, 2))
