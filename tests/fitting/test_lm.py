@@ -237,6 +237,13 @@ def test_the_iteration_limit_is_reported():
     assert result.iterations.tolist() == [1]
 
 
+def test_without_stages_the_start_is_returned():
+    p, _ = problem(batch=2)
+    result = FITTER.fit(attrs.evolve(p, stages=()))
+    torch.testing.assert_close(result.x, MODEL.canonical(closed_form_start(p)))
+    assert result.iterations.tolist() == [0, 0]
+
+
 def test_the_closed_form_start_is_near():
     p, truth = problem(batch=5, max_angle=3.1)
     start = closed_form_start(p)

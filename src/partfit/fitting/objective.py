@@ -59,7 +59,7 @@ class Objective:
         self.problem, self.stage = problem, stage
         self.landmarks = landmarks or model.landmarks(problem.embedding, like)
         self.camera = problem.camera.to(like)
-        self.columns = torch.tensor(model.columns(stage.free), device=like.device)
+        self.columns = torch.tensor(model.columns(stage.free), dtype=torch.int64, device=like.device)
         self.weights = landmark_weights(problem)
         self.usable: Bool[Tensor, "batch landmarks"] = (self.weights > 0).any(dim=-1)
         self.target = torch.where(self.usable[..., None], problem.points, 0)

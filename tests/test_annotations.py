@@ -1,0 +1,51 @@
+"""The shapes in the annotations are true: a fit and a photograph, with each of them checked at run time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+#: Type checking with the convention of Python's typing, that an int will do for a float.
+CHECKER = """
+from beartype import BeartypeConf, beartype
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+"""
+
+SCRIPT = """
+import sys
+from jaxtyping import install_import_hook
+
+with install_import_hook(["partfit", "partfit_anny", "partfit_mediapipe"], "checker.check"):
+    import partfit
+    from partfit.fitting import LevenbergMarquardt
+    from partfit.geometry.decimation import decimation_series
+    from partfit.rendering import visible_points
+    from partfit.meshes import Mesh
+    from partfit.results import overlay_image
+    from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
+
+model = synthetic_model()
+problem, _ = synthetic_problem(model, synthetic_embedding(model, 60, 3), batch=3)
+result = LevenbergMarquardt().fit(problem)
+result.covariance(), result.unobservable(), result.projected()
+
+picture = partfit.fit(sys.argv[1])[0]
+face = picture[0]
+overlay_image(picture)
+visible_points(face.vertices, [Mesh(face.vertices, face.faces)])
+dense = partfit.create("embedding", "anny-head/anny-face-dense")
+decimation_series(dense.apply(face.vertices), dense.scheme.triangles, 2)
+print("checked")
+"""
+
+
+def test_annotations_hold_at_run_time(tmp_path):
+    (tmp_path / "checker.py").write_text(CHECKER)
+    photo = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(photo)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "checked", done.stderr[-3000:]
