@@ -14,7 +14,8 @@ help: ## list the targets
 	.uv/bin/python -m pip install --quiet "uv>=0.5"
 
 setup: $(filter .uv/bin/uv,$(UV)) ## install partfit, its plugins and the development tools into .venv
-	$(UV) sync --quiet --all-packages --python $(PYTHON)
+	@echo "Installing into .venv (torch and open3d are large; later runs take seconds) ..."
+	@$(UV) sync --quiet --inexact --all-packages --python $(PYTHON)
 
 demo: setup ## fit the face in a photograph and name the files written
 	$(RUN)partfit fit examples/astronaut.jpg --out $(DEMO)

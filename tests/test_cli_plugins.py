@@ -34,7 +34,8 @@ def test_plugins_as_json(site: Site) -> None:
     records = {record["name"]: record for record in json.loads(result.stdout)}
     good = records["partfit-fake-good:good"]
     assert (good["distribution"], good["version"]) == ("partfit-fake-good", "1.2.0")
-    assert [component["name"] for component in good["components"]][:2] == ["fake-box", "fake-made"]
+    names = [component["name"] for component in good["components"]]
+    assert names[:2] == ["fake-box", "fake-topology/fake-made"]
     assert good["failures"] == []
     (failure,) = records["partfit-fake-broken:broken"]["failures"]
     assert failure["reason"].startswith("ModuleNotFoundError")
@@ -60,11 +61,11 @@ def test_components_as_json_with_a_note_of_failures(site: Site) -> None:
     assert result.returncode == 0
     assert json.loads(result.stdout)[0] == {
         "kind": "embedding",
-        "name": "fake-made",
+        "name": "fake-topology/fake-made",
         "target": "fake_good_components:make_embedding",
         "summary": "From a function",
         "api_version": 1,
-        "qualified_name": "partfit-fake-good:fake-made",
+        "qualified_name": "partfit-fake-good:fake-topology/fake-made",
         "plugin": "partfit-fake-good:good",
         "distribution": "partfit-fake-good",
         "version": "1.2.0",
@@ -77,7 +78,16 @@ def test_components_without_a_kind_lists_the_core(site: Site) -> None:
     assert ["fitter", "lm", "partfit"] in [line.split()[:3] for line in result.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["fake-box", "detector/fake-box", "partfit-fake-good:fake-box", "fake-made"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fake-box",
+        "detector/fake-box",
+        "partfit-fake-good:fake-box",
+        "fake-topology/fake-made",
+        "embedding/fake-topology/fake-made",
+    ],
+)
 def test_check_passes_a_component_that_can_be_built(site: Site, name: str) -> None:
     site.install("good")
     result = site.run("check", name, plugins="good")
@@ -115,8 +125,8 @@ def test_check_of_a_plugin_checks_each_component(site: Site) -> None:
         ["OK", "plugin"],
         ["OK", "detector/fake-box"],
         ["FAILED", "detector/fake-needy"],
-        ["OK", "embedding/fake-made"],
-        ["OK", "embedding/fake-object"],
+        ["OK", "embedding/fake-topology/fake-made"],
+        ["OK", "embedding/fake-topology/fake-object"],
     ]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import reprlib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +128,7 @@ def test_python_values_are_accepted_as_they_are() -> None:
         ({"path": 3}, "path: expected a path (a string), found 3 (int)."),
         ({"verbose": 1}, "verbose: expected a boolean, found 1 (int)."),
         ({"scale": True}, "scale: expected a number, found True (bool)."),
+        ({"scale": 10**400}, f"scale: expected a number, found {reprlib.repr(10**400)} (int)."),
         ({"scale": "3"}, "scale: expected a number, found '3' (str)."),
         ({"center": [1.0]}, "center: expected a list of 2: a number, a number, found [1.0] (list)."),
         ({"center": [1.0, "b"]}, "center[1]: expected a number, found 'b' (str)."),
@@ -226,5 +229,23 @@ def test_errors_in_a_file_begin_with_its_path(tmp_path: Path, content: bytes, me
 def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read: No such file or directory\."):
         read_toml(tmp_path / "absent.toml", Settings)
-    with pytest.raises(OutputError, match=r"s\.toml: cannot be written: No such file or directory\."):
+    with pytest.raises(OutputError, match=r"Cannot write .*s\.toml: No such file or directory\."):
         write_toml(Settings(Path("x")), tmp_path / "absent" / "s.toml")
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    write_toml(Settings(Path("old")), file)
+    before = file.read_text()
+
+    def write_half(path: Path, text: str, **options: Any) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OutputError, match=r"settings\.toml: No space left on device"):
+        write_toml(Settings(Path("new")), file)
+    assert file.read_text() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from partfit.errors import InputError, OutputError
-from partfit.files import atomic_write, ensure_writable_folder
+from partfit.files import atomic_write, ensure_writable_file, ensure_writable_folder
 
 
 def test_the_file_appears_when_the_body_ends(tmp_path: Path) -> None:
@@ -69,6 +69,16 @@ def test_errors_of_the_system_name_the_target(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
 
 
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with (
+        pytest.raises(OutputError, match=r"Cannot write .*file.a\.json: Not a directory"),
+        atomic_write(tmp_path / "file" / "a.json") as temporary,
+    ):
+        temporary.write_text("x")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Cannot write"), atomic_write(tmp_path / "a"):
         pass
@@ -94,3 +104,24 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         ensure_writable_folder(tmp_path)
+
+
+def test_a_target_can_be_tried_before_the_work(tmp_path: Path) -> None:
+    target = ensure_writable_file(tmp_path / "new" / "a.json")
+    assert list(target.parent.iterdir()) == []
+    target.write_text("old")
+    assert ensure_writable_file(str(target)) == target
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["folder", ".", "file/a.json", "x" * 300])
+def test_a_target_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Cannot write"):
+        ensure_writable_file(tmp_path / name)
+
+
+def test_a_device_is_not_replaced_by_a_file() -> None:
+    with pytest.raises(OutputError, match="found a folder or a device"):
+        ensure_writable_file(os.devnull)

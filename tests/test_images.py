@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin, features
 
 from partfit.errors import InputError
 from partfit.images import (
@@ -344,6 +346,86 @@ def test_a_file_cut_anywhere_is_an_input_error(tmp_path: Path, scene: np.ndarray
         assert isinstance(load_or_error(cut), InputError), suffix
 
 
+def with_vast_text(path: Path, scene: np.ndarray) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    save(path, scene, pnginfo=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("words.ppm", b"P6\nforty 30\n255\n"),
+        ("point.ppm", b"P6\n40 30.255\n"),
+        ("depth.ppm", b"P6\n40 30\n99999\n"),
+        ("kind.sgi", b"\x01\xda\x00\x01\x00\x03\x00\x28\x00\x1e\x00\x09" + b"\x00" * 600),
+    ],
+)
+def test_bad_headers_are_input_errors(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    error = load_or_error(tmp_path / name)
+    assert isinstance(error, InputError)
+    assert f"{name}: expected a picture, found a file that cannot be read" in str(error)
+
+
+def test_a_vast_text_in_a_png_is_an_input_error(tmp_path: Path, scene: np.ndarray) -> None:
+    with_vast_text(tmp_path / "text.png", scene)
+    with pytest.raises(InputError, match=r"text\.png: .*cannot be read \(.*too large"):
+        load_picture(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "a\0b.jpg", "file/below.jpg"])
+def test_impossible_paths_are_input_errors(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (path,) = expand_inputs([tmp_path / name])
+    with pytest.raises(InputError, match="expected a picture, found"):
+        load_picture(path)
+
+
+def test_a_loop_of_links_is_an_input_error(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.jpg"
+    loop.symlink_to(loop)
+    assert expand_inputs([loop]) == [loop]
+    assert isinstance(load_or_error(loop), InputError)
+
+
+NO_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+
+
+@pytest.mark.parametrize(
+    "image_format",
+    [
+        "PNG",
+        "JPEG",
+        "GIF",
+        "TIFF",
+        "WEBP",
+        "BMP",
+        "PPM",
+        "SGI",
+        "JPEG2000",
+        pytest.param("AVIF", marks=NO_AVIF),
+    ],
+)
+def test_flipped_bytes_give_a_picture_or_an_input_error(
+    tmp_path: Path, scene: np.ndarray, image_format: str
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(scene).save(file, format=image_format)
+    whole = np.frombuffer(file.getvalue(), dtype=np.uint8)
+    random = np.random.default_rng(0)
+    errors = 0
+    for _ in range(60):
+        damaged = whole.copy()
+        places = random.integers(0, min(len(whole), 200), 3)
+        damaged[places] = random.integers(0, 256, 3)
+        (tmp_path / "a").write_bytes(damaged.tobytes())
+        result = load_or_error(tmp_path / "a")
+        assert isinstance(result, Picture | InputError)
+        errors += isinstance(result, InputError)
+    assert errors > 0
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -384,6 +466,22 @@ class TestExpandInputs:
 
     def test_a_folder_stands_for_its_own_pictures(self, folder: Path) -> None:
         assert expand_inputs([folder]) == [folder / "a.PNG", folder / "b.jpg", folder / "e[1].jpg"]
+
+    def test_drawings_of_an_earlier_run_are_not_inputs(self, tmp_path: Path) -> None:
+        pictures = ["a.jpg", "a.png", "b.png", "lonely-overlay.png"]
+        drawings = ["b-overlay.png", "b-landmarks.png", "b-panel.png", "a-jpg-overlay.png"]
+        for name in (*pictures, *drawings, "b-overlay-overlay.png"):
+            (tmp_path / name).touch()
+        assert expand_inputs([tmp_path]) == [tmp_path / name for name in pictures]
+        # what is asked for by name or pattern is taken
+        assert expand_inputs([tmp_path / "b-overlay.png"]) == [tmp_path / "b-overlay.png"]
+        assert len(expand_inputs([f"{tmp_path}/b-*.png"])) == 4
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everywhere")
+    def test_a_folder_that_cannot_be_listed_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "shut").mkdir(mode=0)
+        with pytest.raises(InputError, match="shut cannot be listed: Permission denied"):
+            expand_inputs([tmp_path / "shut"])
 
     def test_patterns_match_files(self, folder: Path) -> None:
         assert expand_inputs([f"{folder}/*.jpg"]) == [folder / "b.jpg", folder / "e[1].jpg"]

@@ -12,6 +12,7 @@ import pytest
 
 import partfit
 from partfit.errors import ComponentError, ConfigError
+from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit.plugins import KINDS, ComponentSpec, hookimpl
 from partfit.registry import Registry
 
@@ -29,8 +30,8 @@ def test_declared_components_are_found_with_their_source(site: Site) -> None:
     assert found == [
         ("detector", "fake-box"),
         ("detector", "fake-needy"),
-        ("embedding", "fake-made"),
-        ("embedding", "fake-object"),
+        ("embedding", "fake-topology/fake-made"),
+        ("embedding", "fake-topology/fake-object"),
     ]
     assert [record.name for record in registry.components("detector")] == ["fake-box", "fake-needy"]
     record = registry.get("detector", "fake-box")
@@ -53,11 +54,11 @@ def test_class_is_built_from_its_options(site: Site) -> None:
 def test_object_and_function_give_the_object(site: Site) -> None:
     site.install("good")
     registry = site.registry()
-    for name in ("fake-made", "fake-object"):
+    for name in ("fake-topology/fake-made", "fake-topology/fake-object"):
         embedding = registry.create("embedding", name)
         np.testing.assert_array_equal(embedding.indices, [[3], [5]])
-    with pytest.raises(ConfigError, match=r"embedding 'fake-made' takes no options; found color, size\."):
-        registry.create("embedding", "fake-made", size=3, color=1)
+    with pytest.raises(ConfigError, match=r"'fake-topology/fake-made' takes no options; found color, size\."):
+        registry.create("embedding", "fake-topology/fake-made", size=3, color=1)
 
 
 def test_wrong_options_name_the_component(site: Site) -> None:
@@ -94,7 +95,7 @@ def test_two_claims_to_a_name_are_an_error_on_use_only(site: Site) -> None:
     assert registry.resolve("detector", "partfit-fake-duplicate:fake-box").__name__ == "WholePicture"
     # distribution names compare as installers compare them
     assert registry.resolve("detector", "Partfit_Fake.Duplicate:fake-box").__name__ == "WholePicture"
-    assert registry.create("embedding", "fake-made").topology == "fake-topology"
+    assert registry.create("embedding", "fake-topology/fake-made").topology == "fake-topology"
 
 
 def test_one_distribution_cannot_claim_a_name_twice(site: Site) -> None:
@@ -139,7 +140,7 @@ def test_a_faulty_declaration_leaves_the_others_of_its_plugin(site: Site) -> Non
     faults = {f.component: f.reason for plugin in registry.plugins for f in plugin.failures}
     assert faults == {
         "detector/fake-target": "a target is written 'package.module:attribute'; found 'fake_malformed.Box'",
-        "detector/Fake Name": "a name is lower-case letters and digits joined by '-', '_', '.' or '/'; "
+        "detector/Fake Name": "a name is lower-case letters and digits joined by '-', '_' or '.'; "
         "found 'Fake Name'",
         "detector/fake-twice": "declared more than once by this plugin",
         "hat/fake-hat": f"unknown kind 'hat'; the kinds are {', '.join(sorted(KINDS))}",
@@ -160,7 +161,7 @@ def test_a_faulty_declaration_leaves_the_others_of_its_plugin(site: Site) -> Non
         ("detector", "fake-unmakeable", "cannot be built: RuntimeError: out of paper"),
         (
             "embedding",
-            "fake-class",
+            "fake/class",
             "to be an instance of partfit.landmarks.LandmarkEmbedding, or a function",
         ),
     ],
@@ -311,6 +312,87 @@ def test_a_hook_that_misbehaves_is_recorded(
     registry = Registry([EntryPoint("injected", "injected", "partfit.plugins")])
     (plugin,) = registry.plugins
     (failure,) = plugin.failures
+    assert reason in failure.reason
+    assert registry.components() == []
+
+
+@pytest.fixture
+def injected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """Make a registry of one plugin: a module that declares components and holds objects."""
+
+    def make(*specs: ComponentSpec, **attributes: Any) -> Registry:
+        module = types.ModuleType("injected")
+        module.__dict__.update(attributes)
+        module.__dict__["partfit_components"] = hookimpl(lambda: list(specs))
+        monkeypatch.setitem(sys.modules, "injected", module)
+        return Registry([EntryPoint("injected", "injected", "partfit.plugins")])
+
+    return make
+
+
+def _embedding(topology: str = "plane", scheme: str = "corner") -> LandmarkEmbedding:
+    return LandmarkEmbedding.of_vertices(LandmarkScheme(scheme, ["p"]), topology, [0])
+
+
+def test_a_function_is_called_once(injected: Callable[..., Registry]) -> None:
+    calls = []
+
+    def build() -> LandmarkEmbedding:
+        calls.append("built")
+        return _embedding()
+
+    registry = injected(_spec(kind="embedding", name="plane/corner", target="injected:build"), build=build)
+    assert calls == []
+    embedding = registry.resolve("embedding", "plane/corner")
+    assert registry.create("embedding", "plane/corner") is embedding
+    assert registry.create("embedding", "unknown:plane/corner") is embedding
+    assert calls == ["built"]
+
+
+def test_a_function_that_failed_is_called_again(injected: Callable[..., Registry]) -> None:
+    answers = [OSError("no such file"), _embedding()]
+
+    def build() -> LandmarkEmbedding:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    registry = injected(_spec(kind="embedding", name="plane/corner", target="injected:build"), build=build)
+    with pytest.raises(ComponentError, match="cannot be built: OSError: no such file"):
+        registry.resolve("embedding", "plane/corner")
+    assert registry.resolve("embedding", "plane/corner").topology == "plane"
+
+
+@pytest.mark.parametrize("name", ["plane/corners", "plain/corner", "corner/plane"])
+@pytest.mark.parametrize("use", ["resolve", "create"])
+def test_an_embedding_is_what_its_name_says(injected: Callable[..., Registry], name: str, use: str) -> None:
+    spec = _spec(kind="embedding", name=name, target="injected:made")
+    registry = injected(spec, made=_embedding())
+    for _ in range(2):
+        with pytest.raises(ComponentError, match=r"is 'plane/corner'\. Declare it by that name\."):
+            getattr(registry, use)("embedding", name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        (
+            "detector",
+            "plane/corner",
+            "a name is lower-case letters and digits joined by '-', '_' or '.'; found",
+        ),
+        ("embedding", "corner", "an embedding is named 'topology/scheme', each of them lower-case letters"),
+        ("embedding", "a/b/c", "an embedding is named 'topology/scheme'"),
+        ("embedding", "plane/", "an embedding is named 'topology/scheme'"),
+        ("embedding", "plane/Corner", "found 'plane/Corner'"),
+    ],
+)
+def test_a_slash_is_for_embeddings(
+    injected: Callable[..., Registry], kind: str, name: str, reason: str
+) -> None:
+    registry = injected(_spec(kind=kind, name=name))
+    (failure,) = registry.plugins[0].failures
     assert reason in failure.reason
     assert registry.components() == []
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Pipeline, fit
+    from partfit.pipeline import Choice, Pipeline, fit
     from partfit.registry import create, default_registry
 
     __version__: str
 
-__all__ = ["Pipeline", "__version__", "create", "default_registry", "fit"]
+__all__ = ["Choice", "Pipeline", "__version__", "create", "default_registry", "fit"]
 
 _MODULES = {
+    "Choice": "partfit.pipeline",
     "Pipeline": "partfit.pipeline",
     "create": "partfit.registry",
     "default_registry": "partfit.registry",

@@ -21,7 +21,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from partfit.errors import ConfigError, OutputError
+from partfit.errors import ConfigError
+from partfit.files import atomic_write
 from partfit.text import closest
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def read_toml(path: str | Path, config_class: type[T]) -> T:
 
 
 def write_toml(config: Any, path: str | Path) -> None:
-    """Write a configuration to a TOML file, replacing it; see `to_dict`.
+    """Write a configuration to a TOML file, whole or not at all; see `to_dict`.
 
     Raises:
         ConfigError: as `to_dict`.
@@ -107,10 +108,8 @@ def write_toml(config: Any, path: str | Path) -> None:
     import tomli_w
 
     text = tomli_w.dumps(to_dict(config))
-    try:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _annotations(config_class: type) -> dict[str, Any]:
@@ -154,7 +153,10 @@ def _convert_scalar(annotation: Any, value: Any, path: str) -> Any:
     is_boolean = isinstance(value, bool)  # which Python counts among the integers
     if not isinstance(value, accepted) or is_boolean != (annotation is bool):
         raise _wrong_type(path, description, value)
-    return None if value is None else annotation(value)
+    try:
+        return None if value is None else annotation(value)
+    except OverflowError as error:  # an integer beyond all floats
+        raise _wrong_type(path, description, value) from error
 
 
 def _convert_union(annotation: Any, value: Any, path: str) -> Any:

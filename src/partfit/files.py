@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 from partfit.errors import OutputError
+
+MeshFormat: TypeAlias = Literal["glb", "obj", "ply"]
+
+#: The file formats for meshes; each is a file's suffix without the dot.
+MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 
 
 @contextmanager
@@ -32,7 +38,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or could not be made; the error above says why
+            temporary.unlink()
 
 
 def ensure_writable_folder(path: str | Path) -> Path:
@@ -53,6 +60,23 @@ def ensure_writable_folder(path: str | Path) -> Path:
             "permissions."
         ) from error
     return folder
+
+
+def ensure_writable_file(path: str | Path) -> Path:
+    """Try whether `atomic_write` can write a file, to fail before long work, not after; makes its folder.
+
+    Raises:
+        OutputError: if the folder cannot be made or written in, or the path is that of a folder or a device.
+    """
+    path = Path(path)
+    try:
+        taken = path.exists() and not path.is_file()
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
+    if taken:
+        raise OutputError(f"Cannot write {path}: expected a file's name, found a folder or a device.")
+    ensure_writable_folder(path.parent)
+    return path
 
 
 def _reason(error: OSError) -> str:

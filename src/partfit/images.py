@@ -38,6 +38,8 @@ PICTURE_SUFFIXES = (
     ".tiff",
     ".webp",
 )
+#: Endings of the pictures that the commands draw, after the stem of the picture they are drawn on.
+DRAWING_ENDINGS = ("-landmarks.png", "-overlay.png", "-panel.png")
 #: Diagonal in millimetres of the 36 x 24 mm film that EXIF's FocalLengthIn35mmFilm refers to.
 FILM_DIAGONAL = math.hypot(36.0, 24.0)
 
@@ -128,38 +130,35 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files that paths, folders and patterns stand for.
 
     A folder stands for the files in it (not in its subfolders) whose suffix is one of `PICTURE_SUFFIXES`,
-    hidden ones excepted; a pattern (`*`, `?`, `[...]`, and `**` for any depth) for the files it matches.
-    Both are sorted by name. A path without pattern characters is kept even if no such file exists, so
-    that reading it reports the error and the other pictures are still worked on.
+    hidden ones excepted, and drawings of an earlier run: `X-overlay.png`, say, beside a picture of stem X.
+    A pattern (`*`, `?`, `[...]`, and `**` for any depth) stands for the files it matches. Both are sorted by
+    name. A path without pattern characters is kept even if no such file exists, so that reading it reports
+    the error and the other pictures are still worked on.
 
     Returns:
         The files in the order given, each once, whatever the names it was reached by.
 
     Raises:
-        InputError: if there is no input, or a folder or a pattern holds no picture.
+        InputError: if there is no input, a folder cannot be listed, or a folder or a pattern holds no
+            picture.
     """
     found: dict[Path, Path] = {}
     for given in paths:
         for path in _expand(Path(given)):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(_resolved(path), path)
     if not found:
         raise InputError("No picture was given. Name files, folders or patterns such as 'photos/*.jpg'.")
     return list(found.values())
 
 
 def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
-        pictures = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-        ]
-        if not pictures:
-            raise InputError(
-                f"The folder {path} holds no picture: expected files ending in {', '.join(PICTURE_SUFFIXES)}."
-            )
-        return sorted(pictures)
-    if path.exists() or not any(character in str(path) for character in "*?["):
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError:  # such as a name that is too long: reading it reports the error
+        return [path]
+    if is_folder:
+        return _pictures_in(path)
+    if exists or not any(character in str(path) for character in "*?["):
         return [path]
     matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
     files = sorted(match for match in map(Path, matches) if match.is_file())
@@ -168,23 +167,52 @@ def _expand(path: Path) -> list[Path]:
     return files
 
 
-def _read_file(path: Path) -> Picture:
-    if not path.exists():
-        raise InputError(f"{path}: expected a picture, found no such file. Check the path.")
-    if path.is_dir():
-        raise InputError(f"{path}: expected a picture, found a folder. Name a file in it.")
+def _pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, without the drawings of earlier runs."""
     try:
+        pictures = [
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+        ]
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+    if not pictures:
+        raise InputError(
+            f"The folder {folder} holds no picture: expected files ending in {', '.join(PICTURE_SUFFIXES)}."
+        )
+    # where two inputs have one stem, their suffix is part of the drawings' names
+    stems = {p.stem for p in pictures} | {f"{p.stem}-{p.suffix[1:]}" for p in pictures}
+    drawings = {stem + ending for stem in stems for ending in DRAWING_ENDINGS}
+    return sorted(picture for picture in pictures if picture.name not in drawings)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or no path at all: reading reports it
+        return path
+
+
+def _read_file(path: Path) -> Picture:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: expected a picture, found a folder. Name a file in it.")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected a picture, found an empty file. Copy or export it again.")
         with _quiet_pillow():
             image = Image.open(path)
         with image:
             return _convert(image, str(path), own=True)
+    except InputError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: expected a picture, found no such file. Check the path.") from error
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path}: expected a picture, found a file of no format known here. Convert it to JPEG or PNG."
         ) from error
-    except OSError as error:
+    except Exception as error:  # Pillow's openers of broken files raise whatever they stumble over
         raise InputError(
             f"{path}: expected a picture, found a file that cannot be read ({error})."
         ) from error

@@ -4,41 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from partfit.arrays import integers, reals, strings
 from partfit.component import Component
 from partfit.errors import InputError, ShapeError
 
 
-def _strings(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
-
-
-def _integers(value: Any) -> np.ndarray:
-    """A read-only int64 copy."""
-    array = np.array(value, dtype=np.int64)
-    array.setflags(write=False)
-    return array
-
-
-def _reals(value: Any) -> np.ndarray:
-    """A read-only float64 copy."""
-    array = np.array(value, dtype=np.float64)
-    array.setflags(write=False)
-    return array
-
-
-def content_hash(*arrays: np.ndarray) -> str:
-    """Short hexadecimal digest of arrays: equal content, dtype kind and shape give an equal digest."""
+def content_hash(*parts: np.ndarray | str) -> str:
+    """Short hexadecimal digest of arrays and texts: it differs if content, kind, shape or order differ."""
     digest = hashlib.sha256()
-    for array in arrays:
-        kind = "<i8" if array.dtype.kind in "iub" else "<f8"
-        digest.update(repr(array.shape).encode())
+    for part in parts:
+        if isinstance(part, str):
+            array, kind = np.frombuffer(part.encode(), dtype=np.uint8), "|u1"
+        else:
+            array, kind = part, "<i8" if part.dtype.kind in "iub" else "<f8"
+        digest.update(f"{kind}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
     return digest.hexdigest()[:16]
 
@@ -53,18 +38,22 @@ class LandmarkScheme:
         version: Raised when the meaning of a point changes.
         triangles: (T, 3) point indices, or empty (0, 3).
         edges: (E, 2) point indices for drawing, or empty (0, 2).
-        mirror: (L,) index of each point's counterpart in a left-right flip, or None when the scheme
-            has no exact mirror.
+        mirror: (L,) a permutation: the points in a left-right flipped picture, taken in this order, are
+            those of `mirror_scheme`. None when the scheme has no exact mirror.
         mirror_scheme: Name of the scheme that a flipped picture shows (a left hand for a right one);
-            by default the scheme itself.
+            by default the scheme itself, whose mirror is then its own inverse.
+
+    Raises:
+        ShapeError: if an array has another shape.
+        InputError: if an array names a point that is not there, or the mirror is not as said above.
     """
 
     name: str
-    names: tuple[str, ...] = attrs.field(converter=_strings)
+    names: tuple[str, ...] = attrs.field(converter=strings)
     version: str = "1"
-    triangles: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 3)), converter=_integers)
-    edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=_integers)
-    mirror: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(_integers))
+    triangles: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 3)), converter=integers)
+    edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=integers)
+    mirror: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(integers))
     mirror_scheme: str | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -76,10 +65,21 @@ class LandmarkScheme:
             if array.size and (array.min() < 0 or array.max() >= n):
                 raise InputError(f"{field} of scheme {self.name!r} name a point outside 0..{n - 1}.")
         if self.mirror is not None:
-            if self.mirror.shape != (n,):
-                raise ShapeError(f"mirror of scheme {self.name!r}", f"({n},)", self.mirror.shape)
-            if self.mirror_scheme is None and not np.array_equal(self.mirror[self.mirror], np.arange(n)):
-                raise InputError(f"mirror of scheme {self.name!r} is not its own inverse.")
+            self._check_mirror(self.mirror)
+        elif self.mirror_scheme is not None:
+            raise InputError(f"Scheme {self.name!r} names a mirror scheme, but has no mirror.")
+
+    def _check_mirror(self, mirror: np.ndarray) -> None:
+        points = np.arange(len(self))
+        if mirror.shape != points.shape:
+            raise ShapeError(f"mirror of scheme {self.name!r}", f"({len(self)},)", mirror.shape)
+        if not np.array_equal(np.sort(mirror), points):
+            raise InputError(f"mirror of scheme {self.name!r} must name each of its {len(self)} points once.")
+        if self.mirror_scheme in (None, self.name) and not np.array_equal(mirror[mirror], points):
+            raise InputError(
+                f"mirror of scheme {self.name!r} is not its own inverse; a scheme whose flip shows another "
+                "one names that as `mirror_scheme`."
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -105,13 +105,17 @@ class LandmarkEmbedding:
         weights: (L, K), each row sums to 1.
         reliability: (L,) in (0, 1]: how well each row is known. A fit divides the landmark's scale by
             its square root.
+
+    Raises:
+        ShapeError: if an array has another shape.
+        InputError: if an index is negative, a row does not sum to 1, or a reliability is out of range.
     """
 
     scheme: LandmarkScheme
     topology: str
-    indices: np.ndarray = attrs.field(converter=_integers)
-    weights: np.ndarray = attrs.field(converter=_reals)
-    reliability: np.ndarray = attrs.field(converter=_reals)
+    indices: np.ndarray = attrs.field(converter=integers)
+    weights: np.ndarray = attrs.field(converter=reals)
+    reliability: np.ndarray = attrs.field(converter=reals)
 
     @reliability.default
     def _certain(self) -> np.ndarray:
@@ -125,6 +129,10 @@ class LandmarkEmbedding:
             raise ShapeError(f"weights of {self.label}", str(self.indices.shape), self.weights.shape)
         if self.reliability.shape != (n,):
             raise ShapeError(f"reliability of {self.label}", f"({n},)", self.reliability.shape)
+        if (self.indices < 0).any():
+            raise InputError(
+                f"The rows of {self.label} must refer to points counted from 0; found {self.indices.min()}."
+            )
         if not np.allclose(self.weights.sum(axis=1), 1.0, atol=1e-5):
             raise InputError(f"The rows of {self.label} must each sum to 1.")
         if not ((self.reliability > 0) & (self.reliability <= 1)).all():
@@ -137,9 +145,8 @@ class LandmarkEmbedding:
 
     @property
     def hash(self) -> str:
-        """Digest of the scheme, the topology and the rows."""
-        names = hashlib.sha256(f"{self.scheme.hash} {self.topology}".encode()).hexdigest()
-        return names[:4] + content_hash(self.indices, self.weights)[4:]
+        """Digest of all that it holds: the scheme's hash, the topology, the rows, their reliability."""
+        return content_hash(self.scheme.hash, self.topology, self.indices, self.weights, self.reliability)
 
     def apply(self, points: Float[np.ndarray, "*batch points 3"]) -> Float[np.ndarray, "*batch landmarks 3"]:
         """The landmarks (*batch, L, 3) of a model's points (*batch, V + virtual, 3)."""
@@ -197,14 +204,18 @@ class Detection:
         score: In [0, 1], how sure the landmarker is that the part is there.
         box: (x0, y0, x1, y1).
         side: `left`, `right` or None.
+
+    Raises:
+        ShapeError: if an array has another shape.
+        InputError: if a confidence does not lie in [0, 1].
     """
 
     scheme: LandmarkScheme
-    points: np.ndarray = attrs.field(converter=_reals)
-    scale: np.ndarray = attrs.field(converter=_reals)
-    confidence: np.ndarray = attrs.field(converter=_reals)
+    points: np.ndarray = attrs.field(converter=reals)
+    scale: np.ndarray = attrs.field(converter=reals)
+    confidence: np.ndarray = attrs.field(converter=reals)
     score: float = 1.0
-    box: np.ndarray = attrs.field(converter=_reals, kw_only=True)
+    box: np.ndarray = attrs.field(converter=reals, kw_only=True)
     side: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -214,6 +225,13 @@ class Detection:
                 raise ShapeError(
                     f"{field} of a {self.scheme.name!r} detection", str(shape), getattr(self, field).shape
                 )
+        outside = ~((self.confidence >= 0) & (self.confidence <= 1))
+        if outside.any():
+            raise InputError(
+                f"The confidence of a {self.scheme.name!r} detection must lie in [0, 1]; found "
+                f"{self.confidence[outside][0]} for point {self.scheme.names[int(outside.argmax())]!r}. "
+                "A landmark that is not known has confidence 0 and an infinite scale."
+            )
 
     @box.default
     def _enclosing_box(self) -> np.ndarray:

@@ -14,15 +14,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from partfit.errors import InputError, ShapeError
-from partfit.files import atomic_write
+from partfit.files import MESH_FORMATS, MeshFormat, atomic_write
 
 if TYPE_CHECKING:
     import trimesh
 
 Frame: TypeAlias = Literal["camera", "model"]
 
-#: The file formats for meshes.
-MESH_SUFFIXES = (".glb", ".obj", ".ply")
 #: From each frame to the axes of files: y up, z towards the viewer.
 _FILE_AXES = {"camera": np.array([1.0, -1.0, -1.0]), "model": np.ones(3)}
 
@@ -95,7 +93,7 @@ def write_mesh(
         OutputError: if the file cannot be written.
     """
     path = Path(path)
-    encode = _choose(_ENCODERS, path.suffix.lower(), "mesh format")
+    encode = _ENCODERS[_format_of(path)]
     axes = _choose(_FILE_AXES, frame, "frame")
     mesh = Mesh(vertices, faces)
     data = encode(Mesh(mesh.vertices.astype(np.float32) * axes, mesh.faces))
@@ -110,27 +108,26 @@ def read_mesh(path: str | Path, frame: Frame = "camera") -> Mesh:
         InputError: if the file is missing, is no mesh, or the suffix or the frame is unknown.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    _choose(_ENCODERS, suffix, "mesh format")
+    mesh_format = _format_of(path)
     axes = _choose(_FILE_AXES, frame, "frame")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read the mesh {path}: {error.strerror}.") from error
     try:
-        loaded = _decode(data, suffix)
+        loaded = _decode(data, mesh_format)
         return Mesh(loaded.vertices * axes, loaded.faces)
     except Exception as error:  # trimesh's readers raise whatever they stumble over
         raise InputError(f"{path} is not a mesh that can be read: {error}") from error
 
 
-def _decode(data: bytes, suffix: str) -> trimesh.Trimesh:
+def _decode(data: bytes, mesh_format: MeshFormat) -> trimesh.Trimesh:
     import trimesh
 
-    if suffix == ".obj":
+    if mesh_format == "obj":
         # With normals, trimesh would split and drop vertices; the order is kept without them.
         data = re.sub(rb"//\d+", b"", data)
-    return trimesh.load_mesh(io.BytesIO(data), file_type=suffix[1:], process=False, maintain_order=True)
+    return trimesh.load_mesh(io.BytesIO(data), file_type=mesh_format, process=False, maintain_order=True)
 
 
 def _encode_obj(mesh: Mesh) -> bytes:
@@ -161,11 +158,19 @@ def _to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, process=False)
 
 
-_ENCODERS: dict[str, Callable[[Mesh], bytes]] = {
-    ".glb": _encode_glb,
-    ".obj": _encode_obj,
-    ".ply": _encode_ply,
+_ENCODERS: dict[MeshFormat, Callable[[Mesh], bytes]] = {
+    "glb": _encode_glb,
+    "obj": _encode_obj,
+    "ply": _encode_ply,
 }
+
+
+def _format_of(path: Path) -> MeshFormat:
+    name = path.suffix.lower().removeprefix(".")
+    for known in MESH_FORMATS:
+        if name == known:
+            return known
+    raise InputError(f"Unknown mesh format {name!r} of {path}; known: {', '.join(MESH_FORMATS)}.")
 
 
 def _choose(table: dict[str, Any], name: str, kind: str) -> Any:

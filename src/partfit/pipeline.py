@@ -13,10 +13,10 @@ import attrs
 import numpy as np
 import torch
 
-from partfit.component import Component
+from partfit.component import Component, NoConfig
 from partfit.config import from_dict
-from partfit.errors import ConfigError, PartfitError
-from partfit.fitting.base import FitProblem, FitResult, FitStatus, Fitter
+from partfit.errors import ComponentError, ConfigError, InputError, PartfitError
+from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
 from partfit.geometry.camera import Camera, focal_from_field_of_view
 from partfit.images import Picture, PictureSource, load_or_error
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
@@ -57,8 +57,22 @@ class PipelineConfig:
     fit: FitSettings | None = None
     focal: float | None = None
     field_of_view: float | None = None
-    device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    device: str = attrs.field(default="cpu")
+    dtype: Literal["float32", "float64"] = attrs.field(default="float32")
+
+    @device.validator
+    def _usable_device(self, _: Any, value: str) -> None:
+        try:
+            torch.zeros(1, device=value)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            message = f"device: expected a device of this machine, found {value!r}: {reason}"
+            raise ConfigError(message) from error
+
+    @dtype.validator
+    def _known_dtype(self, _: Any, value: str) -> None:
+        if value not in ("float32", "float64"):
+            raise ConfigError(f"dtype: expected 'float32' or 'float64', found {value!r}.")
 
     def __attrs_post_init__(self) -> None:
         if self.preset is not None and self.fit is not None:
@@ -67,6 +81,9 @@ class PipelineConfig:
             raise ConfigError("Give either `focal` or `field_of_view`, not both.")
         if self.focal is not None and not (math.isfinite(self.focal) and self.focal > 0):
             raise ConfigError(f"focal: expected a length in pixels > 0, found {self.focal}.")
+        if self.field_of_view is not None and not 0 < self.field_of_view < math.pi:
+            found = self.field_of_view
+            raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
 
 
 @attrs.frozen(eq=False)
@@ -196,11 +213,13 @@ class Pipeline:
             ConfigError: if an option is wrong.
         """
         self.registry = registry or default_registry()
-        recipe = part if isinstance(part, Recipe) else self.registry.resolve("recipe", part)
-        self.recipe: Recipe = recipe
+        self.recipe: Recipe = part if isinstance(part, Recipe) else self.registry.create("recipe", part)
         self._given = {"detector": detector, "landmarker": landmarker, "model": model, "fitter": fitter}
+        self._objects = {kind for kind, given in self._given.items() if _is_object(kind, given)}
+        if isinstance(part, Recipe):
+            self._objects.add("part")
         self.config = PipelineConfig(
-            part=recipe.part,
+            part=self.recipe.part if isinstance(part, Recipe) else part,
             **{kind: _as_choice(given) for kind, given in self._given.items()},
             preset=preset,
             fit=fit,
@@ -209,12 +228,24 @@ class Pipeline:
             device=device,
             dtype=dtype,
         )
-        self.settings: FitSettings = fit or recipe.settings(preset)
-        self.detector: Detector = self._component("detector", recipe.detector, Detector)
-        self.landmarker: Landmarker = self._component("landmarker", recipe.landmarker, Landmarker)
-        self.model: ParametricModel = self._component("model", recipe.model, ParametricModel)
-        self.fitter: Fitter = self._component("fitter", recipe.fitter, Fitter)
-        self.embedding = self.find_embedding(self.landmarker.scheme.name)
+        self.settings: FitSettings = fit or self.recipe.settings(preset)
+        self.detector: Detector = self._component("detector")
+        self.landmarker: Landmarker = self._component("landmarker")
+
+    @cached_property
+    def model(self) -> ParametricModel:
+        """The model; built on first use, so that landmarks alone need none."""
+        return self._component("model")
+
+    @cached_property
+    def fitter(self) -> Fitter:
+        """The fitter; built on first use."""
+        return self._component("fitter")
+
+    @cached_property
+    def embedding(self) -> LandmarkEmbedding:
+        """The landmarker's scheme on the model; found on first use."""
+        return self.find_embedding(self.landmarker.scheme.name)
 
     @classmethod
     def from_config(
@@ -235,9 +266,8 @@ class Pipeline:
         Raises:
             ConfigError: if a component was given as an object, which has no name to write down.
         """
-        for kind, given in self._given.items():
-            if isinstance(given, Component):
-                raise ConfigError(f"{kind}: was given as an object; a configuration needs a name.")
+        for kind in sorted(self._objects):
+            raise ConfigError(f"{kind}: was given as an object; a configuration needs a name.")
         recipe = self.recipe
         names: dict[str, Any] = {
             kind: getattr(self.config, kind) or Choice(getattr(recipe, kind)) for kind in self._given
@@ -249,7 +279,7 @@ class Pipeline:
         """The name of each component; the class of one that was given as an object."""
         return {
             kind: type(given).__name__
-            if isinstance(given, Component)
+            if kind in self._objects
             else (getattr(self.config, kind) or Choice(getattr(self.recipe, kind))).name
             for kind, given in self._given.items()
         }
@@ -276,7 +306,13 @@ class Pipeline:
         return list(self.stream(sources))
 
     def stream(self, images: Iterable[PictureSource], batch_size: int = 8) -> Iterator[ImageResult]:
-        """The results of many pictures one after another, `batch_size` pictures in memory at a time."""
+        """The results of many pictures one after another, `batch_size` pictures in memory at a time.
+
+        Raises:
+            InputError: if `batch_size` is less than 1.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected 1 or more, found {batch_size}.")
         sources = iter(images)
         while batch := list(itertools.islice(sources, batch_size)):
             yield from self._fit_batch(batch)
@@ -302,8 +338,10 @@ class Pipeline:
         clock = clock or _Clock()
         pixels = [picture.pixels for picture in pictures]
         regions = self.detector.detect(pixels) if pixels else []
+        _check_lists(self.detector, "detect", regions, len(pixels))
         clock.lap("detect")
         detections = self.landmarker.locate(pixels, regions) if pixels else []
+        _check_lists(self.landmarker, "locate", detections, len(pixels))
         clock.lap("landmarks")
         return [
             [detection.mapped(picture.reduction) for detection in sorted(found, key=lambda d: -d.score)]
@@ -349,15 +387,13 @@ class Pipeline:
         dtype = getattr(torch, config.dtype)
         return Camera.for_images([p.size for p in pictures], focals, dtype=dtype, device=config.device)
 
-    def _component(self, kind: str, default: str, base: type) -> Any:
-        given = self._given[kind]
-        if isinstance(given, base):
-            return given
-        choice = _as_choice(given) or Choice(default)
+    def _component(self, kind: str) -> Any:
+        if kind in self._objects:
+            return self._given[kind]
+        choice = _as_choice(self._given[kind]) or Choice(getattr(self.recipe, kind))
         options = dict(choice.options)
         target = self.registry.resolve(kind, choice.name)
-        config_class = getattr(target, "Config", None)
-        if config_class is not None and "device" in attrs.fields_dict(config_class):
+        if isinstance(target, type) and "device" in attrs.fields_dict(getattr(target, "Config", NoConfig)):
             options.setdefault("device", self.config.device)
         return self.registry.create(kind, choice.name, **options)
 
@@ -378,18 +414,42 @@ def fit(
         One `ImageResult` a picture.
 
     Raises:
-        InputError: if a single picture was given and cannot be read.
+        InputError: if one picture was given, not in a list, and cannot be read.
     """
     results = Pipeline(part, **options)(images)
-    if len(results) == 1 and results[0].error is not None:
+    if isinstance(images, PictureSource) and results[0].error is not None:
         raise results[0].error
     return results
+
+
+def _check_lists(component: Component, method: str, found: Any, expected: int) -> None:
+    """Name the plugin whose answer is not one list for each picture."""
+    if not isinstance(found, list) or len(found) != expected:
+        answer = f"a list of {len(found)}" if isinstance(found, list) else repr(found)
+        raise ComponentError(
+            f"{type(component).__module__}.{type(component).__name__}.{method} returned {answer}; "
+            f"expected one list for each of {expected} pictures."
+        )
+
+
+_BASES = {"detector": Detector, "landmarker": Landmarker, "model": ParametricModel, "fitter": Fitter}
 
 
 def _as_choice(given: Any) -> Choice | None:
     if isinstance(given, str):
         return Choice(given)
     return given if isinstance(given, Choice) else None
+
+
+def _is_object(kind: str, given: Any) -> bool:
+    """Whether a component was given as an object; refuses what is neither object nor name."""
+    base = _BASES[kind]
+    if isinstance(given, base):
+        return True
+    if given is None or isinstance(given, str | Choice):
+        return False
+    found = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+    raise ConfigError(f"{kind}: expected a name, a Choice or a {base.__name__} object, found {found}.")
 
 
 class _Clock:

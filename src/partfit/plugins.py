@@ -64,12 +64,15 @@ class ComponentSpec:
     Attributes:
         kind: One of `KINDS`.
         name: How users ask for it, for example `anny-head`: lower-case letters and digits, joined by
-            `-`, `_` or `.`. Unique within a kind and a distribution. Another distribution may claim the
-            same name: users then say `distribution:name`.
+            `-`, `_` or `.`. An embedding is named `topology/scheme`, after its topology and its landmark
+            scheme, for example `anny-head/ibug68`; no other name has a `/`. Unique within a kind and a
+            distribution. Another distribution may claim the same name: users then say
+            `distribution:name`.
         target: Import string `package.module:attribute` of one of
             a subclass of the kind's base class, built from its `Config`;
             an instance of the base class, for kinds that are data (`embedding`, `recipe`);
-            a function without arguments that returns such an instance.
+            a function without arguments that returns such an instance; a registry calls it once, on
+            first use, and gives every user the same instance.
         summary: One line for listings.
         api_version: The version of this interface that the component was written for. State the number
             in your code: the default is the version of the installed partfit, whichever that is.

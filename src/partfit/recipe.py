@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
 
-from partfit.errors import InputError
-from partfit.fitting.base import Stage, Weighting
+from partfit.errors import ConfigError
+from partfit.fitting.problem import Stage, Weighting
 
 
 @attrs.frozen
@@ -23,6 +24,11 @@ class FitSettings:
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
     prior_weights: dict[str, float] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for name, weight in self.prior_weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ConfigError(f"prior_weights.{name}: expected a finite number >= 0, found {weight}.")
 
 
 @attrs.frozen
@@ -51,11 +57,11 @@ class Recipe:
         """The settings of a preset; the default ones for None.
 
         Raises:
-            InputError: if there is no such preset.
+            ConfigError: if there is no such preset.
         """
         if preset is None:
             return self.fit
         if preset not in self.presets:
             known = ", ".join(sorted(self.presets)) or "none"
-            raise InputError(f"The recipe {self.part!r} has no preset {preset!r}. Presets: {known}.")
+            raise ConfigError(f"The recipe {self.part!r} has no preset {preset!r}. Presets: {known}.")
         return self.presets[preset]

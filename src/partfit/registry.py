@@ -12,7 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
@@ -23,11 +23,14 @@ from partfit.errors import ComponentError, ConfigError, PartfitError
 from partfit.plugins import ENTRY_POINT_GROUP, KINDS, ComponentSpec
 from partfit.text import closest, one_line
 
+if TYPE_CHECKING:
+    from partfit.landmarks import LandmarkEmbedding
+
 #: Environment variable: comma-separated plugins to load; all of them where it is unset or empty.
 PLUGINS_VARIABLE = "PARTFIT_PLUGINS"
 
 _CORE = "partfit"
-_NAME = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*")
+_NAME = r"[a-z0-9]+([._-][a-z0-9]+)*"
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _TARGET = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
 
@@ -150,6 +153,7 @@ class Registry:
             _loaded(record, entry) if record in chosen else attrs.evolve(record, skipped=True)
             for record, entry in found
         )
+        self._made: dict[tuple[str, str], Any] = {}
 
     def components(self, kind: str | None = None) -> list[ComponentRecord]:
         """The declared components, of one kind or of all, ordered by kind, name and distribution.
@@ -192,10 +196,11 @@ class Registry:
 
         Returns:
             The component's class, ready to be built from its `Config`; or, for a component that is
-            declared as an object or as a function returning one, the object.
+            declared as an object or as a function returning one, the object: the same each time.
 
         Raises:
-            ComponentError: as `get`, or if the import fails, or if what it finds is not of the kind.
+            ComponentError: as `get`, or if the import fails, or if what it finds is not of the kind, or
+                is an embedding of another topology or scheme than its name says.
         """
         record = self.get(kind, name)
         label = f"{kind} {record}"
@@ -203,13 +208,14 @@ class Registry:
         target = _imported(record.spec.target, label)
         if inspect.isclass(target):
             return _checked_class(target, base, label)
-        instance = _called(target, label) if inspect.isroutine(target) else target
-        if not isinstance(instance, base):
-            raise ComponentError(
-                f"{label}: expected {record.spec.target!r} to be {_wanted(base)}; "
-                f"found an object of class {type(instance).__name__}."
-            )
-        return instance
+        key = kind, record.qualified_name
+        if key not in self._made:
+            instance = _called(target, label) if inspect.isroutine(target) else target
+            _check_instance(instance, base, record)
+            if kind == "embedding":
+                _check_embedding_name(instance, record)
+            self._made[key] = instance
+        return self._made[key]
 
     def create(self, kind: str, name: str, /, **options: Any) -> Any:
         """Build a component.
@@ -355,8 +361,10 @@ def _fault(spec: ComponentSpec, claims: Counter[tuple[str, str]]) -> str | None:
         )
     if spec.kind not in KINDS:
         return f"unknown kind {spec.kind!r}; the kinds are {', '.join(sorted(KINDS))}"
-    if not _NAME.fullmatch(spec.name):
-        return f"a name is lower-case letters and digits joined by '-', '_', '.' or '/'; found {spec.name!r}"
+    is_embedding = spec.kind == "embedding"
+    if not re.fullmatch(f"{_NAME}/{_NAME}" if is_embedding else _NAME, spec.name):
+        form = "an embedding is named 'topology/scheme', each of them" if is_embedding else "a name is"
+        return f"{form} lower-case letters and digits joined by '-', '_' or '.'; found {spec.name!r}"
     if not _TARGET.fullmatch(spec.target):
         return f"a target is written 'package.module:attribute'; found {spec.target!r}"
     if claims[spec.kind, spec.name] > 1:
@@ -406,6 +414,25 @@ def _checked_class(target: Any, base: type, label: str) -> Any:
             f"{label}: class {target.__qualname__} must still define {', '.join(sorted(missing))}."
         )
     return target
+
+
+def _check_instance(instance: Any, base: type, record: ComponentRecord) -> None:
+    """Refuse an object that is not of the kind."""
+    if not isinstance(instance, base):
+        raise ComponentError(
+            f"{record.kind} {record}: expected {record.spec.target!r} to be {_wanted(base)}; "
+            f"found an object of class {type(instance).__name__}."
+        )
+
+
+def _check_embedding_name(embedding: LandmarkEmbedding, record: ComponentRecord) -> None:
+    """Refuse an embedding that its name does not describe."""
+    described = f"{embedding.topology}/{embedding.scheme.name}"
+    if record.name != described:
+        raise ComponentError(
+            f"{record.kind} {record}: an embedding is named 'topology/scheme', and {record.spec.target!r} "
+            f"is {described!r}. Declare it by that name."
+        )
 
 
 def _called(factory: Any, label: str) -> Any:

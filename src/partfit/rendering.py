@@ -227,6 +227,15 @@ def draw_panel(
     return sheet
 
 
+def prepare() -> None:
+    """Import open3d now rather than at the first drawing.
+
+    Raises:
+        ComponentError: if it does not load.
+    """
+    _open3d()
+
+
 @cache
 def _open3d() -> Any:
     """The module open3d. Its Linux wheels need libusb, which a bare system lacks and libusb-package ships."""

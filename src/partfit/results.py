@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
 from PIL.Image import Image
 
-from partfit.errors import InputError
-from partfit.files import atomic_write
+from partfit.config import from_dict
+from partfit.errors import ConfigError, InputError, OutputError
+from partfit.files import MESH_FORMATS, MeshFormat, atomic_write
 from partfit.fitting import FitStatus
 from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkEmbedding, LandmarkScheme, content_hash
 from partfit.meshes import Frame, Mesh, write_mesh
 from partfit.pipeline import ImageResult, Instance, Pipeline
-from partfit.rendering import draw_landmarks, draw_overlay
+from partfit.rendering import draw_landmarks, draw_overlay, draw_panel
 
 RESULT_SCHEMA = "partfit.result/1"
 LANDMARKS_SCHEMA = "partfit.landmarks/1"
@@ -33,16 +35,47 @@ class SaveOptions:
     """What is written for each fitted part.
 
     Attributes:
-        formats: Mesh formats: `obj`, `ply`, `glb`.
+        formats: Mesh formats, of `partfit.files.MESH_FORMATS`.
         frame: `camera`: the mesh as seen, y up; `model`: without the rigid motion.
         schemes: Landmark schemes whose projected points go into the JSON.
         overlay: Whether the overlay picture is drawn.
+        panel: Whether the panel is drawn: photograph, overlay, front and side view of each part.
     """
 
-    formats: tuple[str, ...] = ("obj", "glb")
+    formats: tuple[MeshFormat, ...] = ("obj", "glb")
     frame: Frame = "camera"
     schemes: tuple[str, ...] = ()
     overlay: bool = True
+    panel: bool = False
+
+
+# What a landmark file holds, as `from_dict` checks it.
+_Pair: TypeAlias = tuple[float | None, float | None]
+
+
+@attrs.frozen
+class _DetectionEntry:
+    points: tuple[_Pair | None, ...]
+    scheme: str | None = None
+    scheme_hash: str | None = None
+    side: Literal["left", "right"] | None = None
+    score: float = attrs.field(default=1.0)
+    box: tuple[float | None, float | None, float | None, float | None] | None = None
+    scale: tuple[_Pair | None, ...] | None = None
+    confidence: tuple[float | None, ...] | None = None
+
+    @score.validator
+    def _is_probability(self, attribute: attrs.Attribute[float], value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"score: expected a number in [0, 1], found {value}.")
+
+
+@attrs.frozen
+class _LandmarksFile:
+    schema: str
+    detections: tuple[_DetectionEntry, ...]
+    image: str | None = None
+    image_size: tuple[int, int] | None = None
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
@@ -66,13 +99,14 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
 def save_result(
     result: ImageResult, stem: str, folder: Path, pipeline: Pipeline, options: SaveOptions
 ) -> list[Path]:
-    """Write a picture's meshes, JSON files and overlay; returns the paths written.
+    """Write a picture's meshes, JSON files and drawings; returns the paths written.
 
-    Every file is written beside its name and renamed, so that none is ever half-written.
+    Every file is written beside its name and renamed, so that none is ever half-written. Meshes and JSON
+    files of instances that an earlier run found beyond those of this one are removed.
 
     Raises:
-        OutputError: if a file cannot be written.
-        ComponentError: if a scheme to export has no embedding on the model.
+        OutputError: if a file cannot be written or removed.
+        ComponentError: if a scheme to export has no embedding on the model, or nothing can be drawn here.
     """
     written = []
     for k, instance in enumerate(result.instances):
@@ -86,10 +120,14 @@ def save_result(
         path = base.with_name(f"{base.name}.json")
         write_json(path, result_document(result, instance, pipeline, options))
         written.append(path)
-    if options.overlay and result.picture is not None and result.instances:
+    _remove_stale(stem, folder, len(result))
+    if options.overlay and result.instances:
         path = folder / f"{stem}-overlay.png"
-        with atomic_write(path) as temporary:
-            overlay_image(result).save(temporary, format="PNG")
+        write_png(path, overlay_image(result))
+        written.append(path)
+    if options.panel and _meshes(result):
+        path = folder / f"{stem}-panel.png"
+        write_png(path, panel_image(result))
         written.append(path)
     return written
 
@@ -150,21 +188,28 @@ def landmarks_document(detections: Sequence[Detection], picture: Picture) -> dic
     }
 
 
-def read_landmarks(path: str | Path, scheme: LandmarkScheme) -> list[Detection]:
+def read_landmarks(path: str | Path, scheme: LandmarkScheme, image_size: tuple[int, int]) -> list[Detection]:
     """The detections of a landmark file, as `partfit landmarks` writes it, given or edited by hand.
 
-    Only `points` is required of a detection. A null coordinate leaves its landmark out; `scale` defaults
-    to 1.2% of the box, `confidence` and `score` to 1.
+    Only `points` is required of a detection. A landmark is left out where its point, its scale, or one of
+    their coordinates is null. `scale` defaults to 1.2% of the points' extent, `confidence` and `score` to 1;
+    the box is that of the points, whatever the file says.
+
+    Args:
+        path: The file.
+        scheme: What its landmarks must be of.
+        image_size: (width, height) of the full picture that they are to be used with.
 
     Raises:
-        InputError: if the file is missing, is not of this form, or is of another scheme.
+        InputError: if the file is missing, is not of this form, or is of another scheme or of a picture of
+            another size; the message names the file, the detection and the key.
     """
     path = Path(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read the landmark file {path}: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"The landmark file {path} is not JSON: {error}.") from error
     if not isinstance(document, Mapping) or document.get("schema") != LANDMARKS_SCHEMA:
         found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
@@ -172,9 +217,18 @@ def read_landmarks(path: str | Path, scheme: LandmarkScheme) -> list[Detection]:
             f"The landmark file {path}: expected schema {LANDMARKS_SCHEMA!r}, found {found!r}. "
             "`partfit landmarks` writes such files."
         )
+    try:
+        content = from_dict(_LandmarksFile, document)
+    except ConfigError as error:
+        raise InputError(f"The landmark file {path}: {error}") from error
+    if content.image_size not in (None, image_size):
+        raise InputError(
+            f"The landmark file {path}: image_size: expected {list(image_size)} (width, height), that of the "
+            f"picture, found {list(content.image_size)}. Use the picture that the landmarks were found in."
+        )
     return [
-        _detection(entry, scheme, f"{path}, detection {i}")
-        for i, entry in enumerate(document.get("detections", []))
+        _detection(entry, scheme, f"The landmark file {path}: detections[{i}]")
+        for i, entry in enumerate(content.detections)
     ]
 
 
@@ -185,21 +239,55 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def write_png(path: Path, image: Image) -> None:
+    """Write a picture as a PNG file."""
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
 def overlay_image(result: ImageResult) -> Image:
-    """The picture, as loaded, with the fitted meshes laid over it."""
-    picture = result.picture
-    assert picture is not None
-    camera = result.instances[0].camera
-    x, y = picture.to_pixels(camera.principal[0].cpu().numpy())
-    focal = camera.focal[0].item() / picture.reduction
-    meshes = [Mesh(i.vertices, i.faces) for i in result if i.status is not FitStatus.FAILED]
-    return draw_overlay(picture.pixels, meshes, focal, (x, y))
+    """The picture, as loaded, with the fitted meshes laid over it; some part must have been found."""
+    return draw_overlay(*_view(result))
+
+
+def panel_image(result: ImageResult) -> Image:
+    """A sheet with a row for each fitted mesh: photograph, overlay, front view and side view.
+
+    Raises:
+        InputError: if nothing was fitted.
+    """
+    return draw_panel(*_view(result))
 
 
 def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:
     """The picture, as loaded, with the landmarks drawn on it."""
     dots = [detection.mapped(1 / picture.reduction) for detection in detections]
     return draw_landmarks(picture.pixels, dots)
+
+
+def _view(result: ImageResult) -> tuple[np.ndarray, list[Mesh], float, tuple[float, float]]:
+    """The pixels as loaded, the fitted meshes, and the focal length and principal point in these pixels."""
+    picture = result.picture
+    assert picture is not None
+    camera = result.instances[0].camera
+    x, y = picture.to_pixels(camera.principal[0].cpu().numpy())
+    return picture.pixels, _meshes(result), camera.focal[0].item() / picture.reduction, (x, y)
+
+
+def _meshes(result: ImageResult) -> list[Mesh]:
+    return [Mesh(i.vertices, i.faces) for i in result if i.status is not FitStatus.FAILED]
+
+
+def _remove_stale(stem: str, folder: Path, count: int) -> None:
+    """Remove the files of instances `count` and beyond, which an earlier run wrote."""
+    name = re.compile(rf"{re.escape(stem)}-(0|[1-9][0-9]*)\.({'|'.join((*MESH_FORMATS, 'json'))})")
+    try:
+        for path in folder.iterdir():
+            match = name.fullmatch(path.name)
+            if match and int(match[1]) >= count:
+                path.unlink()
+    except OSError as error:
+        raise OutputError(f"Cannot remove old results of {stem} in {folder}: {error.strerror}.") from error
 
 
 def _hashes(instance: Instance, embedding: LandmarkEmbedding) -> dict[str, str]:
@@ -211,37 +299,52 @@ def _hashes(instance: Instance, embedding: LandmarkEmbedding) -> dict[str, str]:
     }
 
 
-def _detection(entry: Any, scheme: LandmarkScheme, where: str) -> Detection:
-    if not isinstance(entry, Mapping) or "points" not in entry:
-        raise InputError(f"{where}: expected an object with `points`.")
-    name = entry.get("scheme", scheme.name)
-    if name != scheme.name or entry.get("scheme_hash", scheme.hash) != scheme.hash:
+def _detection(entry: _DetectionEntry, scheme: LandmarkScheme, where: str) -> Detection:
+    name = entry.scheme or scheme.name
+    if name != scheme.name or entry.scheme_hash not in (None, scheme.hash):
         raise InputError(
-            f"{where}: its landmarks are of scheme {name!r}, the fit needs {scheme.name!r} "
+            f"{where}.scheme: its landmarks are of scheme {name!r}, the fit needs {scheme.name!r} "
             f"({scheme.hash}). Choose the landmarker that it was made with."
         )
     n = len(scheme)
-    points = _array(entry["points"], (n, 2), f"{where}: points")
+    points = _pairs(entry.points, n, f"{where}.points", missing=math.nan)
+    if entry.scale is None:
+        scale = np.full((n, 2), _default_scale(points))
+    else:
+        scale = _pairs(entry.scale, n, f"{where}.scale", missing=math.inf)
+    if not (scale > 0).all():
+        raise InputError(f"{where}.scale: expected numbers > 0, found {scale.min()}.")
+    confidence = _confidence(entry.confidence, n, f"{where}.confidence")
+    return Detection(scheme, points, scale, confidence, entry.score, side=entry.side)
+
+
+def _default_scale(points: np.ndarray) -> float:
     known = points[np.isfinite(points).all(axis=1)]
     extent = math.sqrt(np.prod(np.ptp(known, axis=0))) if len(known) else 1.0
-    default = np.full((n, 2), max(0.012 * extent, 1e-3))
-    scale = _array(entry.get("scale", default), (n, 2), f"{where}: scale", missing=math.inf)
-    confidence = _array(entry.get("confidence", np.ones(n)), (n,), f"{where}: confidence", missing=0.0)
-    if not (scale > 0).all():
-        raise InputError(f"{where}: scale must be > 0, found {scale.min()}.")
-    score = float(entry.get("score", 1.0))
-    return Detection(scheme, points, scale, confidence, score, side=entry.get("side"))
+    return max(0.012 * extent, 1e-3)
 
 
-def _array(value: Any, shape: tuple[int, ...], label: str, missing: float = math.nan) -> np.ndarray:
-    try:
-        array = np.array(value, dtype=object)
-        array = np.where(array == None, missing, array).astype(float)  # noqa: E711 (element-wise)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{label}: expected numbers of shape {shape}: {error}.") from error
-    if array.shape != shape:
-        raise InputError(f"{label}: expected shape {shape}, found {array.shape}.")
-    return array
+def _pairs(rows: Sequence[_Pair | None], n: int, where: str, *, missing: float) -> np.ndarray:
+    """Rows as (n, 2), with `missing` for null."""
+    _check_length(rows, n, where)
+    filled = [(missing, missing) if row is None else row for row in rows]
+    return np.array([[missing if value is None else value for value in row] for row in filled])
+
+
+def _confidence(values: Sequence[float | None] | None, n: int, where: str) -> np.ndarray:
+    """(n,), 1 by default and 0 for null."""
+    if values is None:
+        return np.ones(n)
+    _check_length(values, n, where)
+    for i, value in enumerate(values):
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{where}[{i}]: expected a number in [0, 1], found {value}.")
+    return np.array([value or 0.0 for value in values])
+
+
+def _check_length(values: Sequence[Any], n: int, where: str) -> None:
+    if len(values) != n:
+        raise InputError(f"{where}: expected {n} entries, one a landmark, found {len(values)}.")
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,8 @@ from partfit.fitting import FitProblem, FitStatus, LevenbergMarquardt, Stage
 from partfit.fitting.kernels import robustify
 from partfit.fitting.lm import closed_form_start
 from partfit.fitting.objective import Objective
-from partfit.landmarks import Detection
+from partfit.geometry.camera import Camera
+from partfit.landmarks import Detection, LandmarkEmbedding, LandmarkScheme
 from partfit.models import ParameterGroup, ParametricModel, SkinnedModel
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
@@ -24,7 +25,7 @@ def problem(batch=3, **options):
     return synthetic_problem(MODEL, EMBEDDING, batch, **options)
 
 
-def residuals(p, x, stage, item=0):
+def residuals(p, x, item=0):
     """The stacked residual vector of one item, written out independently of the objective."""
     x = torch.as_tensor(x)[None]
     points = p.model.points(x)[0][torch.as_tensor(p.embedding.indices[:, 0].copy())].numpy()
@@ -52,7 +53,7 @@ def test_the_minimum_is_the_one_scipy_finds():
     result = FITTER.fit(p)
     for i in range(2):
         solution = least_squares(
-            lambda v, i=i: residuals(p, v, None, i),
+            lambda v, i=i: residuals(p, v, i),
             result.x[i].numpy() + 1e-3,
             xtol=1e-15,
             ftol=1e-15,
@@ -70,13 +71,13 @@ def test_objective_cost_gradient_and_matrix():
     x = truth + 0.01
     here = objective.evaluate(x)
     equations = objective.normal_equations(here)
-    expected = [0.5 * (residuals(p, x[i].numpy(), stage, i) ** 2).sum() for i in range(2)]
+    expected = [0.5 * (residuals(p, x[i].numpy(), i) ** 2).sum() for i in range(2)]
     np.testing.assert_allclose(here.cost.numpy(), expected, rtol=1e-12)
     gradient = torch.func.jacrev(lambda v: objective.evaluate(v).cost.sum())(x)
     torch.testing.assert_close(equations.gradient, gradient, rtol=1e-8, atol=1e-8)
     numeric = np.stack(
         [
-            (residuals(p, x[0].numpy() + h, stage) - residuals(p, x[0].numpy() - h, stage)) / 2e-6
+            (residuals(p, x[0].numpy() + h) - residuals(p, x[0].numpy() - h)) / 2e-6
             for h in np.eye(MODEL.n_parameters) * 1e-6
         ],
         axis=1,
@@ -177,6 +178,129 @@ def test_limits_hold_and_the_rest_still_fits():
     assert (gradient[values == 0.5] < 0).all()
 
 
+class TwoAlike(ParametricModel):
+    """Two bounded coefficients that move the points almost alike: the hard case of limits."""
+
+    groups = (
+        ParameterGroup("pair", 2, lower=[0.0, 0.0], upper=[1.0, 1.0]),
+        ParameterGroup("global_orient", 3, "rotvec", rigid=True),
+        ParameterGroup("transl", 3, rigid=True),
+    )
+    topology = attrs.evolve(MODEL.topology, name="two-alike", n_vertices=12, virtual_points=())
+    rng = np.random.default_rng(0)
+    rest = torch.as_tensor(rng.normal(size=(12, 3)) * 0.1)
+    first = torch.as_tensor(rng.normal(size=(12, 3)) * 0.02)
+    second = first + torch.as_tensor(rng.normal(size=(12, 3)) * 0.002)
+
+    def points(self, x):
+        a, b = x[:, 0, None, None], x[:, 1, None, None]
+        return self.rest + a * self.first + b * self.second + x[:, None, 5:]
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-12])
+def test_convergence_within_limits_is_at_the_minimum(tolerance):
+    """Every item against the best of a grid over the limits, 60 items, from random starts."""
+    model, rng, batch = TwoAlike(), np.random.default_rng(1), 60
+    embedding = synthetic_embedding_of_vertices(model)
+    camera = problem(batch=1)[0].camera.select([0] * batch)
+    x = torch.zeros(batch, 8, dtype=torch.float64)
+    x[:, 7] = 1
+    truth, start = x.clone(), x.clone()
+    truth[:, :2] = torch.as_tensor(rng.normal(size=(batch, 2)) * 2)
+    start[:, :2] = torch.as_tensor(rng.uniform(size=(batch, 2)))
+    points = camera.project(model.points(truth)) + torch.as_tensor(rng.normal(size=(batch, 12, 2))) * 0.1
+    scale, confidence = torch.full_like(points, 0.1), torch.ones(batch, 12, dtype=torch.float64)
+    stages = (Stage(("pair",), 100),)
+    p = FitProblem(model, embedding, points, scale, confidence, camera, stages, start=start)
+    fitter = LevenbergMarquardt(LevenbergMarquardt.Config(tolerance=tolerance))
+    result = fitter.fit(p)
+    assert set(result.status) == {FitStatus.CONVERGED}
+    best = torch.full((batch,), torch.inf, dtype=torch.float64)
+    objective = Objective(p, stages[0])
+    for a in np.linspace(0, 1, 21):
+        for b in np.linspace(0, 1, 21):
+            x[:, 0], x[:, 1] = a, b
+            best = torch.minimum(best, objective.evaluate(x).cost)
+    assert (result.cost <= best * 1.001).all()
+
+
+def test_a_start_behind_the_camera_fails_with_a_reason():
+    p, truth = problem(batch=2)
+    start = truth.clone()
+    start[0, MODEL.slices["transl"]] = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
+    result = FITTER.fit(attrs.evolve(p, start=start))
+    assert result.status == (FitStatus.FAILED, FitStatus.CONVERGED)
+    assert "behind the camera" in result.messages[0]
+    assert result.cost[0] == math.inf
+
+
+def test_a_very_wide_lens_still_starts_before_the_camera():
+    p, _ = problem(batch=2)
+    camera = Camera(torch.full_like(p.camera.focal, 12.0), p.camera.principal, p.camera.size)
+    start = closed_form_start(attrs.evolve(p, camera=camera))
+    assert (MODEL.landmarks(EMBEDDING, start).points(start)[..., 2] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", 1e-45),
+        ("scale", 0.0),
+        ("scale", -1.0),
+        ("scale", math.nan),
+        ("confidence", math.inf),
+        ("points", 1e30),
+    ],
+)
+@pytest.mark.parametrize("weighting", ["inverse_scale", "confidence"])
+def test_extreme_numbers_in_one_item_do_not_touch_the_others(name, value, weighting):
+    p, _ = problem(batch=2, noise_px=0.5, dtype=torch.float32)
+    p = attrs.evolve(p, weighting=weighting)
+    spoilt = getattr(p, name).clone()
+    spoilt[0] = value
+    result = FITTER.fit(attrs.evolve(p, **{name: spoilt}))
+    assert torch.equal(result.x[1], FITTER.fit(p).x[1])
+    assert torch.isfinite(result.x).all()
+
+
+def test_an_unknown_scale_leaves_a_landmark_out_whatever_the_weighting():
+    p, _ = problem(batch=1, noise_px=0.2)
+    p = attrs.evolve(p, weighting="confidence")
+    points, scale = p.points.clone(), p.scale.clone()
+    points[:, :9] += 100
+    scale[:, :9] = math.inf
+    clean = attrs.evolve(p, points=torch.where(scale.isinf(), torch.nan, points))
+    torch.testing.assert_close(FITTER.fit(attrs.evolve(p, points=points, scale=scale)).x, FITTER.fit(clean).x)
+
+
+def test_the_cost_is_that_of_the_parameters_returned():
+    p, _ = problem(batch=4, noise_px=0.5, max_angle=3.1)
+    result = FITTER.fit(p)
+    torch.testing.assert_close(Objective(p, p.stages[-1]).evaluate(result.x).cost, result.cost)
+
+
+def test_covariance_and_observability_are_per_item():
+    p, _ = problem(batch=2, noise_px=0.5)
+    points = p.points.clone()
+    points[0] = math.nan
+    result = FITTER.fit(attrs.evolve(p, points=points))
+    assert result.covariance()[0].isnan().all()
+    assert torch.isfinite(result.covariance()[1]).all()
+    assert len(result.unobservable()[0]) == 0
+    with pytest.raises(InputError, match="without stages"):
+        FITTER.fit(attrs.evolve(p, stages=())).covariance()
+
+
+def test_a_parameter_held_at_its_limit_has_no_variance():
+    tight = ParameterGroup("expression", 4, sqrt_information=np.ones(4), lower=np.zeros(4), upper=np.zeros(4))
+    model = SkinnedModel(MODEL.arrays, MODEL.topology, [MODEL.coefficients[0], tight], MODEL.poses)
+    p, _ = problem(batch=1, noise_px=0.5)
+    covariance = FITTER.fit(attrs.evolve(p, model=model)).covariance()[0]
+    columns = model.slices["expression"]
+    assert (covariance[columns] == 0).all()
+    assert (covariance.diagonal()[: columns.start] > 0).all()
+
+
 def test_frozen_groups_do_not_move():
     p, _ = problem(noise_px=0.5)
     stages = (Stage(("global_orient", "transl")), Stage(("global_orient", "transl", "betas")))
@@ -228,6 +352,22 @@ def test_too_few_landmarks_fail_with_a_reason_and_the_others_go_on():
     assert "3 of 80 landmarks are usable" in result.messages[0]
     assert result.cost[0] == math.inf
     assert result.rms_px[0].isnan()
+
+
+def test_coinciding_landmarks_fail_with_a_reason():
+    p, _ = problem(batch=2)
+    points = p.points.clone()
+    points[0] = 100.0
+    result = FITTER.fit(attrs.evolve(p, points=points))
+    assert result.status == (FitStatus.FAILED, FitStatus.CONVERGED)
+    assert "The landmarks coincide" in result.messages[0]
+
+
+@pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf])
+def test_impossible_prior_weights_are_refused(weight):
+    p, _ = problem(batch=1)
+    with pytest.raises(InputError, match=r"prior_weights\['betas'\]: expected a finite number >= 0"):
+        attrs.evolve(p, prior_weights={"betas": weight})
 
 
 def test_the_iteration_limit_is_reported():
@@ -342,12 +482,9 @@ def test_a_model_without_a_closed_form_is_fitted_too():
 
 
 def synthetic_embedding_of_vertices(model):
-    from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
-
-    n = model.topology.n_vertices
-    return LandmarkEmbedding.of_vertices(
-        LandmarkScheme("beads", [f"b{i}" for i in range(n)]), "beads", range(n)
-    )
+    topology = model.topology
+    scheme = LandmarkScheme(topology.name, [f"b{i}" for i in range(topology.n_vertices)])
+    return LandmarkEmbedding.of_vertices(scheme, topology.name, range(topology.n_vertices))
 
 
 def test_a_model_without_rigid_groups_asks_for_a_start():
@@ -368,8 +505,6 @@ def test_wrong_problems_are_refused():
         attrs.evolve(p, points=p.points[:1])
     with pytest.raises(InputError, match="no parameter group 'jaw'"):
         attrs.evolve(p, stages=(Stage(("jaw",)),))
-    with pytest.raises(InputError, match="> 0"):
-        attrs.evolve(p, scale=torch.zeros_like(p.scale))
     other = synthetic_embedding(MODEL, 5).scheme
     detection = Detection(other, np.zeros((5, 2)), np.ones((5, 2)), np.ones(5))
     with pytest.raises(InputError, match="scheme 'synthetic5'"):

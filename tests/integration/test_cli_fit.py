@@ -1,6 +1,8 @@
 """The commands on pictures, in the process and as a user would run them."""
 
+import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import trimesh
 from click.testing import CliRunner
 from PIL import Image
 
-from partfit import bench
+from partfit import bench, rendering
 from partfit.cli import main
+from partfit.files import MESH_FORMATS
 
 
 def run(*arguments):
@@ -20,7 +23,16 @@ def run(*arguments):
 
 
 def with_detection(detection):
-    return json.dumps({"schema": "partfit.landmarks/1", "detections": [detection]})
+    return with_content(detections=[detection])
+
+
+def with_content(**content):
+    return json.dumps({"schema": "partfit.landmarks/1", **content})
+
+
+def complete(**changes):
+    """A landmark file of one detection with all its points, and some other keys."""
+    return with_detection({"points": [[100 + i % 20, 100 + i // 20] for i in range(468)], **changes})
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,7 @@ def test_landmarks_and_fitting_them_again(photo, tmp_path, fitted):
     assert (tmp_path / "2d" / "astronaut-landmarks.png").exists()
     document = json.loads(file.read_text())
     document["detections"][0]["points"][3] = [None, None]
+    document["detections"][0]["points"][4] = None
     document["detections"][0].pop("scale")
     edited = tmp_path / "edited.json"
     edited.write_text(json.dumps(document))
@@ -107,9 +120,34 @@ def test_landmarks_and_fitting_them_again(photo, tmp_path, fitted):
         ("{", "is not JSON"),
         ("[]", "expected schema 'partfit.landmarks/1', found 'list'"),
         ('{"schema": "partfit.result/1"}', "found 'partfit.result/1'"),
-        (with_detection({}), "expected an object with `points`"),
-        (with_detection({"points": [[1, 2]]}), "expected shape (468, 2), found (1, 2)"),
+        ("[" * 200_000, "is not JSON"),
+        (with_content(), "detections: missing"),
+        (with_content(detections=5), "detections: expected a list"),
+        (with_detection(5), "detections[0]: expected a table"),
+        (with_content(detections=[], image_sizes=[1, 1]), 'Did you mean "image_size"?'),
+        (
+            with_content(detections=[], image_size=[256, 512]),
+            "image_size: expected [512, 512] (width, height)",
+        ),
+        (with_detection({}), "detections[0].points: missing"),
+        (with_detection({"points": [[1, 2]]}), "detections[0].points: expected 468 entries"),
+        (with_detection({"points": [[1, 2, 3]] * 468}), "detections[0].points[0]: expected a list of 2"),
+        (with_detection({"points": [["1", 2]] * 468}), "detections[0].points[0][0]: expected a number"),
         (with_detection({"points": [], "scheme": "ibug68"}), "of scheme 'ibug68'"),
+        (complete(scal=[[1, 1]] * 468), 'detections[0].scal: unknown key. Did you mean "scale"?'),
+        (complete(scale=[[1, 1]] * 467 + [[1, 0]]), "detections[0].scale: expected numbers > 0"),
+        (complete(scale=[[1, 1]] * 9), "detections[0].scale: expected 468 entries"),
+        (complete(score=None), "detections[0].score: expected a number"),
+        (complete(score="high"), "detections[0].score: expected a number, found 'high'"),
+        (complete(score=1.5), "score: expected a number in [0, 1], found 1.5"),
+        (complete(side="up"), "detections[0].side: expected one of 'left', 'right'"),
+        (
+            complete(confidence=[0.5] * 467 + [1.01]),
+            "detections[0].confidence[467]: expected a number in [0, 1]",
+        ),
+        (complete(confidence=[-0.1] * 468), "detections[0].confidence[0]: expected a number in [0, 1]"),
+        (complete(confidence=[math.nan] * 468), "detections[0].confidence[0]: expected a number in [0, 1]"),
+        (complete(confidence=0.5), "detections[0].confidence: expected a list"),
     ],
 )
 def test_wrong_landmark_files_are_named(photo, tmp_path, content, message):
@@ -118,7 +156,152 @@ def test_wrong_landmark_files_are_named(photo, tmp_path, content, message):
     result = run("fit", photo, "--landmarks", file, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert message in result.stderr
+    assert result.stderr.startswith("error: ")
     assert "wrong.json" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def given_landmarks(photo, tmp_path_factory):
+    """The landmark document that `partfit landmarks` writes of the photograph."""
+    folder = tmp_path_factory.mktemp("landmarks")
+    assert run("landmarks", photo, "--out", folder).exit_code == 0
+    return json.loads((folder / "astronaut-landmarks.json").read_text())
+
+
+def fit_document(document, photo, folder, *arguments):
+    """Fit a landmark document to the photograph and read the first instance's JSON."""
+    folder.mkdir()
+    (folder / "given.json").write_text(json.dumps(document))
+    result = run(
+        "fit", photo, "--landmarks", folder / "given.json", "--out", folder, "--no-overlay", *arguments
+    )
+    assert result.exit_code == 0, result.output
+    return json.loads((folder / "astronaut-0.json").read_text())
+
+
+def test_a_null_row_leaves_its_landmark_out(given_landmarks, photo, tmp_path):
+    """It does not matter how a landmark is left out, nor where it would have been."""
+    expected = None
+    for name, row in (("row", None), ("coordinate", [None, 9000.0]), ("scale", [9000.0, 9000.0])):
+        document = json.loads(json.dumps(given_landmarks))
+        (detection,) = document["detections"]
+        detection["points"][7] = row
+        if name == "scale":
+            detection["scale"][7] = None
+        parameters = fit_document(document, photo, tmp_path / name)["parameters"]
+        expected = expected or parameters
+        assert parameters == expected, name
+
+
+def test_stale_instances_are_removed_and_nothing_else(given_landmarks, photo, tmp_path):
+    two = {**given_landmarks, "detections": given_landmarks["detections"] * 2}
+    folder = tmp_path / "out"
+    fit_document(two, photo, folder)
+    assert (folder / "astronaut-1.obj").exists()
+    stale = [f"astronaut-1.{suffix}" for suffix in (*MESH_FORMATS, "json")] + ["astronaut-12.ply"]
+    kept = [
+        "astronaut-01.obj",
+        "astronaut-1.txt",
+        "astronaut-1-0.obj",
+        "astronaut-1.obj.bak",
+        "my-astronaut-1.obj",
+    ]
+    for name in (*stale, *kept):
+        (folder / name).touch()
+    result = run("fit", photo, "--out", folder, "--no-overlay", "--format", "obj")
+    assert result.exit_code == 0, result.output
+    names = {p.name for p in folder.iterdir()}
+    assert names.isdisjoint(stale)
+    assert names >= {*kept, "astronaut-0.obj", "astronaut-0.glb", "astronaut-0.json", "given.json"}
+
+
+def test_a_folder_can_be_its_own_output(photo, tmp_path):
+    (tmp_path / "face.jpg").write_bytes(photo.read_bytes())
+    for _ in range(2):
+        assert run("landmarks", tmp_path, "--out", tmp_path).exit_code == 0
+        assert run("fit", tmp_path, "--out", tmp_path, "--panel", "--format", "obj").exit_code == 0
+    ours = ["face-0.json", "face-0.obj", "face-landmarks.json", "face-landmarks.png", "face-overlay.png"]
+    names = [*ours, "face-panel.png", "face.jpg", "partfit.toml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    # a row for each instance: photograph, overlay, front view, side view
+    with Image.open(tmp_path / "face-panel.png") as panel:
+        assert panel.size == (4 * rendering.PANEL_TILE, rendering.PANEL_TILE)
+
+
+def focal_of(photo, folder, *arguments):
+    result = run("fit", photo, "--out", folder, "--no-overlay", "--format", "obj", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads((folder / "astronaut-0.json").read_text())["camera"]["focal"]
+
+
+def test_options_override_the_configuration_file(photo, tmp_path):
+    assert focal_of(photo, tmp_path / "a", "--focal", 700) == 700
+    # half the diagonal over the tangent of half the angle
+    expected = 256 * math.sqrt(2) / math.tan(math.radians(20))
+    assert focal_of(photo, tmp_path / "b", "--field-of-view", 40) == pytest.approx(expected, rel=1e-6)
+    focal_file, angle_file = tmp_path / "a" / "partfit.toml", tmp_path / "b" / "partfit.toml"
+    with_angle = focal_of(photo, tmp_path / "c", "--config", focal_file, "--field-of-view", 40)
+    assert with_angle == pytest.approx(expected, rel=1e-6)
+    assert focal_of(photo, tmp_path / "d", "--config", angle_file, "--focal", 700) == 700
+    assert focal_of(photo, tmp_path / "e", "--config", angle_file) == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_options_for_one_length_are_refused(photo, tmp_path):
+    result = run("fit", photo, "--out", tmp_path, "--focal", 700, "--field-of-view", 40)
+    assert result.exit_code == 1
+    assert "either `focal` or `field_of_view`" in result.stderr
+    assert run("fit", photo, "--out", tmp_path, "--field-of-view", 180).exit_code == 2
+
+
+def test_the_precision_can_be_chosen(photo, tmp_path):
+    arguments = ("fit", photo, "--out", tmp_path, "--no-overlay", "--format", "obj", "--dtype", "float64")
+    assert run(*arguments).exit_code == 0
+    assert 'dtype = "float64"' in (tmp_path / "partfit.toml").read_text()
+    (number, *_) = json.loads((tmp_path / "astronaut-0.json").read_text())["parameters"]["transl"]
+    assert float(np.float32(number)) != number
+
+
+def test_results_that_cannot_be_written_are_named_and_the_others_finish(photo, tmp_path):
+    for name in ("bad.jpg", "good.jpg"):
+        (tmp_path / name).write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    (out / "bad-0.json").mkdir(parents=True)
+    result = run("fit", tmp_path, "--out", out, "--no-overlay", "--format", "obj")
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
+    assert str(tmp_path / "bad.jpg") in line
+    assert f"Cannot write {out / 'bad-0.json'}" in line
+    assert (out / "good-0.json").is_file()
+
+
+def test_a_full_disk_is_named_for_each_picture(photo, tmp_path, monkeypatch):
+    for name in ("one.jpg", "two.jpg"):
+        (tmp_path / name).write_bytes(photo.read_bytes())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    result = run("fit", tmp_path, "--out", tmp_path / "out", "--no-overlay")
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert [name for line in errors for name in ("one.jpg", "two.jpg") if name in line] == [
+        "one.jpg",
+        "two.jpg",
+    ]
+    assert all("No space left on device" in line for line in errors)
+
+
+def test_without_open3d_the_way_out_is_named(photo, tmp_path, monkeypatch):
+    rendering._open3d.cache_clear()
+    monkeypatch.setitem(sys.modules, "open3d", None)  # which makes its import fail
+    result = run("fit", photo, "--out", tmp_path, "--format", "obj")
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
+    assert str(photo) in line
+    assert "--no-overlay" in line
+    assert (tmp_path / "astronaut-0.json").exists()
+    assert run("fit", photo, "--out", tmp_path, "--format", "obj", "--no-overlay").exit_code == 0
 
 
 def bad_pictures(folder):
@@ -154,6 +337,8 @@ def test_bad_pictures_are_named_and_the_others_finish(photo, tmp_path):
         assert any(name in line and "no face found" in line for line in result.stderr.splitlines()), name
     leftovers = [p.name for p in out.iterdir() if p.suffix not in (".obj", ".glb", ".json", ".png", ".toml")]
     assert leftovers == []
+    written = {line.partition(": wrote ")[0] for line in result.stdout.splitlines()}
+    assert {name.rpartition("/")[2].partition(".")[0] for name in written} == good
     # the rotated picture is fitted as displayed
     upright, rotated = (json.loads((out / f"{n}-0.json").read_text()) for n in ("photo", "rotated"))
     assert rotated["image_size"] == [512, 512]
@@ -172,6 +357,13 @@ def test_a_missing_input_is_named(tmp_path):
     result = run("fit", tmp_path / "nowhere.jpg", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "nowhere.jpg" in result.stderr
+
+
+def test_a_name_that_is_too_long_is_named_and_the_others_finish(photo, tmp_path):
+    result = run("landmarks", tmp_path / ("x" * 300 + ".jpg"), photo, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "File name too long" in result.stderr
+    assert (tmp_path / "astronaut-landmarks.json").exists()
 
 
 def test_an_output_folder_that_is_a_file(photo, tmp_path):
@@ -193,9 +385,9 @@ def test_a_huge_picture_is_fitted_in_bounded_memory(photo, tmp_path):
     huge = tmp_path / "huge.jpg"
     Image.open(photo).resize((10000, 10000), Image.Resampling.BILINEAR).save(huge, quality=80)
     code = (
-        "import resource, sys; from partfit.cli import main\n"
+        "import re, sys; from partfit.cli import main\n"
         "try: main(sys.argv[1:])\n"
-        "finally: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "finally: print('peak', re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "fit", str(huge), "--out", str(tmp_path / "out")],
@@ -217,6 +409,23 @@ def test_bench_reports_its_reference(monkeypatch, photo):
     report = bench.run_benchmarks(repeats=1, picture=str(photo))
     assert report["gemm_before"]["gflops"] > 0
     assert [row["batch"] for row in report["fit"]] == [1, 2]
-    assert all(value > 0 for row in report["fit"] for value in row["ms_a_face"].values())
-    assert report["picture"]["faces"] == 1
+    assert all(value > 0 for row in report["fit"] for value in row["ms_an_item"].values())
+    assert report["picture"]["instances"] == 1
     json.dumps(report)
+
+
+def test_bench_writes_its_file_and_tries_it_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "run_benchmarks", lambda **_: {"figures": [1.5]})
+    assert json.loads(run("bench").stdout) == {"figures": [1.5]}
+    assert run("bench", "--out", tmp_path / "new" / "a.json").exit_code == 0
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"figures": [1.5]}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.json"]
+
+    def minutes_of_work(**_):
+        raise AssertionError("the target must be tried first")
+
+    monkeypatch.setattr(bench, "run_benchmarks", minutes_of_work)
+    for target in (tmp_path, tmp_path / "new" / "a.json" / "b.json"):
+        result = run("bench", "--out", target)
+        assert result.exit_code == 1
+        assert "Cannot write" in result.stderr

@@ -11,6 +11,7 @@ from partfit.config import read_toml, write_toml
 from partfit.errors import ComponentError, ConfigError, InputError
 from partfit.fitting import FitStatus, LevenbergMarquardt
 from partfit.images import load_picture
+from partfit.landmarks import Landmarker, LandmarkScheme
 from partfit.pipeline import Choice, Pipeline, PipelineConfig
 
 
@@ -118,6 +119,8 @@ def test_a_bad_picture_among_good_ones(pipeline, photo, tmp_path):
 def test_fit_raises_for_a_single_bad_picture(tmp_path):
     with pytest.raises(InputError, match=r"missing\.jpg"):
         partfit.fit(tmp_path / "missing.jpg")
+    (result,) = partfit.fit([tmp_path / "missing.jpg"])
+    assert isinstance(result.error, InputError)
 
 
 def test_landmarks_that_are_unknown_are_left_out(pipeline, photo, face):
@@ -178,10 +181,59 @@ def test_wrong_configurations_are_refused():
     with pytest.raises(ConfigError, match=r"modl.*Did you mean"):
         Pipeline.from_config({"modl": {"name": "anny-head"}})
     with pytest.raises(ComponentError, match="Did you mean 'anny-head'"):
-        Pipeline(model="any-head")
-    with pytest.raises(InputError, match=r"no preset 'thesys'.*thesis"):
+        _ = Pipeline(model="any-head").model
+    with pytest.raises(ConfigError, match=r"no preset 'thesys'.*thesis"):
         Pipeline(preset="thesys")
     with pytest.raises(ConfigError, match="not both"):
         Pipeline(focal=100.0, field_of_view=1.0)
-    with pytest.raises(ConfigError, match="focal"):
-        Pipeline(focal=-5.0)
+    for wrong, message in [
+        ({"focal": -5.0}, "focal: expected a length in pixels"),
+        ({"field_of_view": 4.0}, "radians between 0 and pi"),
+        ({"device": "gpu"}, "device: expected a device of this machine, found 'gpu'"),
+        ({"dtype": "float16"}, "expected 'float32' or 'float64', found 'float16'"),
+        (
+            {"fitter": LevenbergMarquardt},
+            "fitter: expected a name, a Choice or a Fitter object, found the class",
+        ),
+        (
+            {"model": LevenbergMarquardt()},
+            "model: expected .* ParametricModel object, found a LevenbergMarquardt",
+        ),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            Pipeline(**wrong)
+
+
+def test_a_recipe_may_be_passed_and_has_no_name_to_write_down(photo):
+    recipe = partfit.create("recipe", "face")
+    pipeline = Pipeline(attrs.evolve(recipe, part="my-face", model="anny-head"))
+    assert len(pipeline(photo)[0]) == 1
+    with pytest.raises(ConfigError, match="part: was given as an object"):
+        pipeline.to_config()
+    qualified = Pipeline("partfit-anny:face")
+    assert Pipeline.from_config(qualified.to_config()).config.part == "partfit-anny:face"
+
+
+def test_landmarks_alone_need_no_model(photo):
+    pipeline = Pipeline(model="no-such-model")
+    (detections,) = pipeline.locate([load_picture(photo)])
+    assert len(detections) == 1
+    with pytest.raises(ComponentError, match="no-such-model"):
+        pipeline(photo)
+
+
+class Mute(Landmarker):
+    scheme = LandmarkScheme("mediapipe468", [f"p{i}" for i in range(468)])
+
+    def locate(self, images, regions):
+        return None
+
+
+def test_a_plugin_that_answers_nonsense_is_named(photo):
+    with pytest.raises(ComponentError, match=r"Mute\.locate returned None; expected one list for each of 1"):
+        Pipeline(landmarker=Mute())(photo)
+
+
+def test_a_batch_size_of_nothing_is_refused(pipeline, photo):
+    with pytest.raises(InputError, match="batch_size: expected 1 or more"):
+        list(pipeline.stream([photo], batch_size=0))

@@ -161,8 +161,9 @@ def test_pack_and_unpack_are_inverse():
 def test_canonical_keeps_the_points():
     x = random_state(MODEL, size=4.0)
     short = MODEL.canonical(x)
-    for name in ("global_orient", *JOINT_GROUPS):
-        assert short[:, MODEL.slices[name]].norm(dim=1).max() <= np.pi + 1e-12
+    assert short[:, MODEL.slices["global_orient"]].norm(dim=1).max() <= np.pi + 1e-12
+    for name in JOINT_GROUPS:  # these have priors
+        assert torch.equal(short[:, MODEL.slices[name]], x[:, MODEL.slices[name]])
     torch.testing.assert_close(MODEL.points(short), MODEL.points(x), atol=1e-12, rtol=0)
 
 
@@ -198,8 +199,35 @@ def test_groups_are_checked():
         ParameterGroup("betas", 2, prior_mean=[0.0])
     with pytest.raises(InputError, match="2 names"):
         ParameterGroup("betas", 3, names=["a", "b"])
+    with pytest.raises(InputError, match="'pose' has an offset but no basis"):
+        ParameterGroup("pose", 3, "rotvec", offset=np.zeros(3))
+    with pytest.raises(ShapeError, match=r"offset of 'pose': expected shape \(6,\), found \(2,\)"):
+        ParameterGroup("pose", 2, "rotvec", basis=np.ones((6, 2)), offset=np.zeros(2))
+    for shape in [(5, 2), (6, 3), (6,)]:
+        with pytest.raises(ShapeError, match=r"basis of 'pose': expected shape \(3n, 2\)"):
+            ParameterGroup("pose", 2, "rotvec", basis=np.ones(shape))
     root = np.array([[1.0, 2.0], [0.0, 3.0]])
     np.testing.assert_allclose(ParameterGroup("betas", 2, sqrt_information=root).information, root.T @ root)
+
+
+def test_two_groups_of_one_name_are_refused():
+    betas, expression = MODEL.coefficients
+    expression = attrs.evolve(expression, name="betas")
+    with pytest.raises(InputError, match=r"different names; found \['betas', 'betas', 'global_orient'"):
+        SkinnedModel(MODEL.arrays, MODEL.topology, [betas, expression], MODEL.poses)
+    wobble = Wobble()
+    wobble.groups = (ParameterGroup("phase", 1), ParameterGroup("phase", 1))
+    with pytest.raises(InputError, match="different names"):
+        wobble.unpack(torch.zeros(1, 2))
+
+
+def test_a_skinned_model_ends_with_its_own_translation():
+    assert list(MODEL.slices)[-1] == "transl"
+    betas, expression = MODEL.coefficients
+    with pytest.raises(InputError, match="adds the group 'transl' itself"):
+        SkinnedModel(
+            MODEL.arrays, MODEL.topology, [betas, attrs.evolve(expression, name="transl")], MODEL.poses
+        )
 
 
 class Wobble(ParametricModel):

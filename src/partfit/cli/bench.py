@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
@@ -16,14 +15,17 @@ import click
 def bench(threads: int | None, repeats: int, picture: str | None, out: str | None) -> None:
     """Measure the speed of this machine.
 
-    Milliseconds a face of every step at several sizes and batch sizes, each the best of some repeats,
+    Milliseconds an item of every step at several sizes and batch sizes, each the best of some repeats,
     beside a matrix product timed in the same run: compare ratios, not milliseconds, between machines.
     """
     from partfit.bench import run_benchmarks
+    from partfit.files import atomic_write, ensure_writable_file
 
+    target = None if out is None else ensure_writable_file(out)
     report = run_benchmarks(threads=threads, repeats=repeats, picture=picture)
     text = json.dumps(report, indent=1)
-    if out is None:
+    if target is None:
         click.echo(text)
-    else:
-        Path(out).write_text(text + "\n", encoding="utf-8")
+        return
+    with atomic_write(target) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partfit.cli import options
-from partfit.errors import InputError
+from partfit.errors import ComponentError, InputError
+from partfit.files import MESH_FORMATS, MeshFormat
 
 if TYPE_CHECKING:
     from partfit.meshes import Frame
     from partfit.pipeline import ImageResult, Pipeline
+
+
+def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | None) -> float | None:
+    return None if degrees is None else math.radians(degrees)
 
 
 @click.command()
@@ -24,6 +31,16 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, metavar="N")
 @click.option("--preset", metavar="NAME", help="Fit settings of the recipe, for example `thesis`.")
 @click.option("--focal", type=float, metavar="PIXELS", help="Focal length; default: EXIF, else the diagonal.")
+@click.option(
+    "--field-of-view",
+    type=click.FloatRange(0, 180, min_open=True, max_open=True),
+    callback=_radians,
+    metavar="DEGREES",
+    help="Diagonal field of view instead of --focal. Degrees here, radians in files and in Python.",
+)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), help="Precision of the fit.  [default: float32]"
+)
 @click.option("--landmarks", metavar="FILE", help="Fit these landmarks, as `partfit landmarks` writes them.")
 @click.option(
     "--export-landmarks",
@@ -36,7 +53,7 @@ if TYPE_CHECKING:
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(["obj", "ply", "glb"]),
+    type=click.Choice(MESH_FORMATS),
     default=["obj", "glb"],
     show_default=True,
     help="Mesh format; may be repeated.",
@@ -49,53 +66,58 @@ if TYPE_CHECKING:
     help="Frame of the meshes: as seen by the camera, or without the rigid motion.",
 )
 @click.option("--no-overlay", is_flag=True, help="Draw no overlay pictures.")
-@click.pass_context
+@click.option("--panel", is_flag=True, help="Draw photograph, overlay, front and side view of each instance.")
 def fit(
-    ctx: click.Context,
-    /,
     inputs: tuple[str, ...],
     out: str,
     landmarks: str | None,
     schemes: tuple[str, ...],
-    formats: tuple[str, ...],
+    formats: tuple[MeshFormat, ...],
     frame: Frame,
     no_overlay: bool,
+    panel: bool,
     batch_size: int,
     **chosen: Any,
 ) -> None:
     """Fit meshes to pictures.
 
     INPUT is a picture, a folder or a glob. For instance k of picture `stem` this writes `stem-k.obj`,
-    `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png`; the resolved configuration
-    goes to `partfit.toml`. A bad input is named on stderr and gives exit code 1; the others finish.
+    `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png` and, with --panel,
+    `stem-panel.png`; the resolved configuration goes to `partfit.toml`. Files `stem-k.*` of instances that
+    only an earlier run found are removed. A bad input is named on stderr and gives exit code 1; the others
+    finish.
     """
+    from partfit import rendering
     from partfit.config import write_toml
     from partfit.files import ensure_writable_folder
     from partfit.images import expand_inputs
-    from partfit.results import SaveOptions, save_result, unique_stems
+    from partfit.results import SaveOptions, save_result
 
+    if panel or not no_overlay:
+        # before the work: an interrupt during this long import would be lost; a failure is told per picture
+        with contextlib.suppress(ComponentError):
+            rendering.prepare()
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
     pipeline = options.pipeline(**chosen)
     for scheme in schemes:
         pipeline.find_embedding(scheme)
-    save = SaveOptions(formats, frame, schemes, not no_overlay)
+    save_options = SaveOptions(formats, frame, schemes, not no_overlay, panel)
     write_toml(pipeline.to_config(), folder / "partfit.toml")
-    stems = unique_stems(expanded)
     results = (
         _given_landmarks(pipeline, expanded, landmarks)
         if landmarks
         else pipeline.stream(expanded, batch_size)
     )
-    failures = 0
-    for path, stem, result in options.progress(zip(expanded, stems, results, strict=True), len(expanded)):
-        failures += _report(path, result, pipeline)
-        if result.error is None:
-            written = save_result(result, stem, folder, pipeline, save)
-            if written:
-                click.echo(f"{path}: wrote " + ", ".join(str(p) for p in written))
-    if failures:
-        ctx.exit(1)
+
+    def save(path: Path, stem: str, result: ImageResult) -> list[Path]:
+        _warn(path, result, pipeline)
+        try:
+            return save_result(result, stem, folder, pipeline, save_options)
+        except ComponentError as error:  # of drawing: the schemes were looked up before
+            raise ComponentError(f"{error} To draw nothing, use --no-overlay and no --panel.") from error
+
+    options.save_each(expanded, (result.error or result for result in results), save)
 
 
 def _given_landmarks(pipeline: Pipeline, paths: Sequence[Path], file: str) -> Iterator[ImageResult]:
@@ -106,17 +128,14 @@ def _given_landmarks(pipeline: Pipeline, paths: Sequence[Path], file: str) -> It
     if len(paths) != 1:
         raise InputError(f"--landmarks goes with one picture, found {len(paths)}.")
     picture = load_picture(paths[0])
-    detections = read_landmarks(file, pipeline.landmarker.scheme)
+    detections = read_landmarks(file, pipeline.landmarker.scheme, picture.size)
     yield ImageResult(picture, tuple(pipeline.fit([picture], [detections])[0]))
 
 
-def _report(path: Path, result: ImageResult, pipeline: Pipeline) -> int:
-    """Say what went wrong with a picture; returns 1 if the picture could not be used."""
+def _warn(path: Path, result: ImageResult, pipeline: Pipeline) -> None:
+    """Say which parts were not found or not fitted."""
     from partfit.fitting import FitStatus
 
-    if result.error is not None:
-        options.complain(f"error: {result.error}")
-        return 1
     if not result.instances:
         options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
     for k, instance in enumerate(result.instances):
@@ -124,4 +143,3 @@ def _report(path: Path, result: ImageResult, pipeline: Pipeline) -> int:
             options.complain(
                 f"warning: {path}: {pipeline.recipe.part} {k} was not fitted: {instance.message}"
             )
-    return 0

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from partfit.cli import options
+
+if TYPE_CHECKING:
+    from partfit.errors import InputError
+    from partfit.images import Picture
+    from partfit.landmarks import Detection
+    from partfit.pipeline import Pipeline
 
 
 @click.command()
 @options.inputs
 @options.out
 @options.components
-@click.pass_context
-def landmarks(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
+def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
     """Predict 2D landmarks in pictures.
 
     INPUT is a picture, a folder or a glob. For picture `stem` this writes `stem-landmarks.json`, which
     `partfit fit --landmarks` reads, and `stem-landmarks.png`. A bad input is named on stderr and gives
     exit code 1; the others finish.
     """
-    from partfit.files import atomic_write, ensure_writable_folder
-    from partfit.images import Picture, expand_inputs, load_or_error
-    from partfit.results import landmarks_document, landmarks_image, unique_stems, write_json
+    from partfit.files import ensure_writable_folder
+    from partfit.images import expand_inputs
+    from partfit.results import landmarks_document, landmarks_image, write_json, write_png
 
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
     pipeline = options.pipeline(**chosen)
-    failures = 0
-    pairs = zip(expanded, unique_stems(expanded), strict=True)
-    for path, stem in options.progress(pairs, len(expanded)):
-        picture = load_or_error(path)
-        if not isinstance(picture, Picture):
-            options.complain(f"error: {picture}")
-            failures += 1
-            continue
-        detections = pipeline.locate([picture])[0]
+
+    def save(path: Path, stem: str, item: tuple[Picture, list[Detection]]) -> list[Path]:
+        picture, detections = item
         if not detections:
             options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
         document, drawing = folder / f"{stem}-landmarks.json", folder / f"{stem}-landmarks.png"
         write_json(document, landmarks_document(detections, picture))
-        with atomic_write(drawing) as temporary:
-            landmarks_image(detections, picture).save(temporary, format="PNG")
-        click.echo(f"{path}: wrote {document}, {drawing}")
-    if failures:
-        ctx.exit(1)
+        write_png(drawing, landmarks_image(detections, picture))
+        return [document, drawing]
+
+    options.save_each(expanded, _located(pipeline, expanded), save)
+
+
+def _located(
+    pipeline: Pipeline, paths: Sequence[Path]
+) -> Iterator[tuple[Picture, list[Detection]] | InputError]:
+    """Each picture with its landmarks, or why it cannot be used."""
+    from partfit.images import Picture, load_or_error
+
+    for path in paths:
+        picture = load_or_error(path)
+        yield (picture, pipeline.locate([picture])[0]) if isinstance(picture, Picture) else picture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from partfit.errors import PartfitError
 
 if TYPE_CHECKING:
     from partfit.pipeline import Pipeline
@@ -52,9 +55,44 @@ def pipeline(config: str | None = None, **chosen: Any) -> Pipeline:
     for kind in ("detector", "landmarker", "model", "fitter"):
         if kind in given:
             given[kind] = Choice(given[kind])
-    if "preset" in given:
-        given["fit"] = None
+    for name, rival in (("preset", "fit"), ("focal", "field_of_view"), ("field_of_view", "focal")):
+        if name in given:
+            given.setdefault(rival, None)  # the file's, which the option takes the place of
     return Pipeline.from_config(attrs.evolve(base, **given))
+
+
+def save_each(
+    paths: Sequence[Path], items: Iterable[T | PartfitError], save: Callable[[Path, str, T], Iterable[Path]]
+) -> None:
+    """Save what was made of each picture, under a stem of its own, and say what was written.
+
+    An item that is an error, or an error while an item is saved, is named on stderr; the others finish.
+    The command then ends with exit code 1.
+
+    Args:
+        paths: The pictures.
+        items: What was made of each picture, or why nothing could be.
+        save: Writes an item, given its picture's path and stem; returns the files.
+    """
+    from partfit.results import unique_stems
+
+    failures = 0
+    triples = zip(paths, unique_stems(paths), items, strict=True)
+    for path, stem, item in progress(triples, len(paths)):
+        if isinstance(item, PartfitError):
+            complain(f"error: {item}")
+            failures += 1
+            continue
+        try:
+            written = ", ".join(str(file) for file in save(path, stem, item))
+        except PartfitError as error:
+            complain(f"error: {path}: {error}")
+            failures += 1
+            continue
+        if written:
+            click.echo(f"{path}: wrote {written}")
+    if failures:
+        click.get_current_context().exit(1)
 
 
 def progress(items: Iterable[T], total: int) -> Iterator[T]:

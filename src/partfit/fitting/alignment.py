@@ -39,6 +39,7 @@ def align_to_landmarks(
     """
     batch, device = len(shape), shape.device
     rays = (pixels - camera.principal[:, None]) / camera.focal[:, None, None]
+    weights = weights / weights.amax(1, keepdim=True)
     share = weights / weights.sum(1, keepdim=True)
     middle = (share[..., None] * shape).sum(1, keepdim=True)
     centred = shape - middle

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from partfit.fitting.base import KernelName
+from partfit.fitting.problem import KernelName
 
 
 def robustify(

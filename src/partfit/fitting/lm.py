@@ -11,19 +11,26 @@ from __future__ import annotations
 from typing import Literal
 
 import attrs
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partfit.errors import InputError
 from partfit.fitting.alignment import align_to_landmarks
-from partfit.fitting.base import FitProblem, FitResult, FitStatus, Fitter, Stage
-from partfit.fitting.objective import NormalEquations, Objective, landmark_weights
+from partfit.fitting.base import Fitter
+from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold, landmark_weights
+from partfit.fitting.problem import FitProblem, Stage
+from partfit.fitting.result import FitResult, FitStatus
 from partfit.geometry.rotations import matrix_to_rotvec
 from partfit.models.base import LandmarkFunction, ParametricModel
 
+#: Times that a step within limits is solved again without the parameters that met a limit.
+LIMIT_PASSES = 6
 #: A rigid motion seen by a camera needs at least this many landmarks.
 MIN_LANDMARKS = 4
+#: Landmarks must extend over this many pixels: coinciding ones are met from infinitely far away.
+MIN_SPREAD = 1.0
 
 
 class LevenbergMarquardt(Fitter):
@@ -51,32 +58,34 @@ class LevenbergMarquardt(Fitter):
     def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
         usable = (landmark_weights(problem) > 0).any(-1)
-        enough = usable.sum(1) >= MIN_LANDMARKS
+        counts, spread = usable.sum(1), _spread(problem.points, usable)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
-        state = _State(x, enough)
+        state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
         for stage in problem.stages:
             self._minimize(Objective(problem, stage, landmarks), stage, state)
+        x = problem.model.canonical(state.x)
         objective = Objective(problem, problem.stages[-1] if problem.stages else Stage(()), landmarks)
-        state.fail(~torch.isfinite(state.x).all(1))
-        cost = torch.where(state.failed, torch.inf, objective.evaluate(state.x).cost)
-        rms = torch.where(state.failed, torch.nan, objective.rms_px(state.x))
+        cost = objective.evaluate(x).cost
+        state.fail(~torch.isfinite(cost))
+        cost = torch.where(state.failed, torch.inf, cost)
+        rms = torch.where(state.failed, torch.nan, objective.rms_px(x))
         status = tuple(state.status(i) for i in range(len(x)))
         messages = tuple(
-            _message(s, int(n), usable.shape[1]) for s, n in zip(status, usable.sum(1), strict=True)
+            _message(s, count, problem.points.shape[1], extent)
+            for s, count, extent in zip(status, counts.tolist(), spread.tolist(), strict=True)
         )
-        return FitResult(
-            problem, problem.model.canonical(state.x), status, messages, cost, rms, state.iterations
-        )
+        return FitResult(problem, x, status, messages, cost, rms, state.iterations)
 
     def _minimize(self, objective: Objective, stage: Stage, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)
         here = objective.evaluate(state.x)
+        state.fail(~torch.isfinite(here.cost))
         equations = None
         for _ in range(stage.iterations):
             if not bool(state.active.any()):
                 break
             equations = equations or objective.normal_equations(here)
-            step, predicted, mild = self._step(equations, objective, state)
+            step, predicted, mild = self._step(objective, here, equations, state)
             trial = state.x.clone()
             trial[:, objective.columns] += step
             there = objective.evaluate(torch.where(state.active[:, None], trial, state.x))
@@ -84,47 +93,67 @@ class LevenbergMarquardt(Fitter):
             accepted = state.active & (decrease > 0) & torch.isfinite(step).all(1)
             everywhere = bool((accepted == state.active).all())
             state.advance(there.x, accepted, decrease, predicted)
-            gain = torch.where(accepted, decrease, predicted)
+            # a rejected step says something only if it promised a gain, up to rounding
+            promising = predicted >= -1e-12 * here.cost
+            gain = torch.where(accepted, decrease, torch.where(promising, predicted, torch.inf))
             state.finish(mild & (gain <= self.config.tolerance * here.cost), self.config.max_damping)
             if bool(accepted.any()):
                 here = there if everywhere else objective.evaluate(state.x)
                 equations = None
 
     def _step(
-        self, equations: NormalEquations, objective: Objective, state: _State
+        self, objective: Objective, here: Evaluation, equations: NormalEquations, state: _State
     ) -> tuple[Float[Tensor, "batch columns"], Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """The damped step within the limits, the decrease that it promises, whether damping is mild.
 
         Small gains mean convergence only under mild damping: strong damping makes any gain small.
         """
-        values = state.x[:, objective.columns]
-        gradient = equations.gradient.double()
-        held = (values <= objective.lower) & (gradient > 0) | (values >= objective.upper) & (gradient < 0)
-        hessian = _hold(equations.hessian.double(), held)
-        gradient = torch.where(held, 0.0, gradient)
+        values = here.x[:, objective.columns]
+        hessian, gradient = equations.hessian.double(), equations.gradient.double()
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         scale = diagonal if self.config.damping == "scaled" else torch.ones_like(diagonal)
-        damped = hessian + torch.diag_embed(state.damping[:, None] * scale)
-        factor, info = torch.linalg.cholesky_ex(damped)
-        step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
-        step = torch.where((info == 0)[:, None], step, torch.nan)
-        clamped = (values + step).clamp(objective.lower, objective.upper) - values
-        curvature = (clamped[:, None] @ hessian @ clamped[..., None])[:, 0, 0]
-        predicted = -(gradient * clamped).sum(1) - 0.5 * curvature
+        damped = hessian.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(state.damping[:, None] * scale)
+        room = (objective.lower - values).double(), (objective.upper - values).double()
+        step = _bounded_minimum(damped, gradient, *room, objective.held(here, equations))
+        curvature = (step[:, None] @ hessian @ step[..., None])[:, 0, 0]
+        predicted = -(gradient * step).sum(1) - 0.5 * curvature
         mild = state.damping * scale.mean(1) <= diagonal.mean(1)
-        return clamped.to(values), predicted.to(values).nan_to_num(torch.inf), mild
+        predicted = torch.where(predicted.isnan(), torch.inf, predicted)
+        return step.to(values), predicted.to(values), mild
+
+
+def _bounded_minimum(
+    matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, held: Tensor
+) -> Float[Tensor, "batch columns"]:
+    """The d with lower <= d <= upper that minimises 1/2 d^T matrix d + gradient^T d, by active sets.
+
+    Parameters that the minimum pushes beyond a limit are set to it, and the others are solved for again.
+    Limits are not released, so that after `LIMIT_PASSES` the result is feasible rather than optimal; the
+    next iteration starts afresh. NaN where the matrix is not positive definite.
+    """
+    fixed, slope = torch.zeros_like(gradient), gradient
+    for _ in range(LIMIT_PASSES):
+        factor, info = torch.linalg.cholesky_ex(hold(matrix, held))
+        free = -torch.cholesky_solve(torch.where(held, 0.0, slope)[..., None], factor)[..., 0]
+        step = torch.where(held, fixed, free)
+        beyond = ~held & ((step < lower) | (step > upper))
+        if not bool(beyond.any()):
+            break
+        fixed = torch.where(beyond, step.clamp(lower, upper), fixed)
+        slope = gradient + (matrix @ fixed[..., None])[..., 0]
+        held = held | beyond
+    return torch.where((info == 0)[:, None], step.clamp(lower, upper), torch.nan)
 
 
 class _State:
     """Where each item of the batch stands."""
 
     def __init__(self, x: Tensor, enough: Bool[Tensor, " batch"]) -> None:
-        batch = len(x)
         self.x = x
         self.failed = ~enough
-        self.iterations = torch.zeros(batch, dtype=torch.int64, device=x.device)
+        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.begin_stage(1.0)
-        self.fail(~torch.isfinite(x).all(1))
 
     def begin_stage(self, damping: float) -> None:
         self.active = ~self.failed
@@ -140,7 +169,7 @@ class _State:
     def advance(self, trial: Tensor, accepted: Tensor, decrease: Tensor, predicted: Tensor) -> None:
         self.iterations += self.active
         self.x = torch.where(accepted[:, None], trial, self.x)
-        ratio = (decrease / predicted).double().nan_to_num(0.0)
+        ratio = (decrease / predicted).double().nan_to_num(0.0).clamp(0, 1)
         less = self.damping * (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 3)
         self.damping = torch.where(accepted, less, self.damping * self.growth)
         self.growth = torch.where(accepted, 2.0, self.growth * 2)
@@ -161,7 +190,7 @@ class _State:
 def closed_form_start(
     problem: FitProblem, landmarks: LandmarkFunction | None = None
 ) -> Float[Tensor, "batch parameters"]:
-    """Parameters (B, P) of the prior's mean, moved rigidly onto the landmarks in closed form.
+    """Parameters (B, P) of the prior's mean, within limits, moved onto the landmarks in closed form.
 
     Items without enough landmarks get the prior's mean.
 
@@ -171,8 +200,8 @@ def closed_form_start(
     model, like = problem.model, problem.points
     landmarks = landmarks or model.landmarks(problem.embedding, like)
     rotation_columns, translation_columns = _rigid_columns(model)
-    mean = torch.cat([torch.as_tensor(group.prior_mean.copy()) for group in model.groups])
-    x = mean.to(like).expand(len(like), -1).clone()
+    mean = [group.prior_mean.clip(group.lower, group.upper) for group in model.groups]
+    x = torch.as_tensor(np.concatenate(mean)).to(like).expand(len(like), -1).clone()
     x[:, rotation_columns] = 0
     x[:, translation_columns] = 0
     shape = landmarks.points(x)
@@ -186,7 +215,15 @@ def closed_form_start(
     # the model turns about its root joint: shift what it then yields to where it should be
     goal = shape @ rotation.transpose(1, 2) + translation[:, None]
     moved[:, translation_columns] = (goal - landmarks.points(moved)).mean(1)
-    return torch.where(enough[:, None], moved, x)
+    moved[:, translation_columns.stop - 1] += _lack_of_depth(landmarks.points(moved))
+    sound = enough & torch.isfinite(moved).all(1)
+    return torch.where(sound[:, None], moved, x)
+
+
+def _lack_of_depth(points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, " batch"]:
+    """How far (B,) to move landmarks away until all are before the camera by a tenth of their depth."""
+    nearest, farthest = points[..., 2].amin(1), points[..., 2].amax(1)
+    return (0.1 * (farthest - nearest) - nearest).clamp(min=0)
 
 
 def _rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
@@ -200,20 +237,24 @@ def _rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
     return model.slices[rotations[0]], model.slices[translations[0]]
 
 
-def _hold(hessian: Tensor, held: Tensor) -> Tensor:
-    """The matrix with the rows and columns of held parameters replaced by those of the identity."""
-    kept = (~held).to(hessian)
-    return hessian * kept[:, :, None] * kept[:, None, :] + torch.diag_embed(1 - kept)
+def _spread(points: Float[Tensor, "batch landmarks 2"], usable: Bool[Tensor, "batch landmarks"]) -> Tensor:
+    """Larger side (B,) of the box of the usable landmarks, pixels; 0 without any."""
+    low = torch.where(usable[..., None], points, torch.inf).amin(1)
+    high = torch.where(usable[..., None], points, -torch.inf).amax(1)
+    return (high - low).amax(1).clamp(min=0)
 
 
-def _message(status: FitStatus, n_usable: int, n_landmarks: int) -> str:
+def _message(status: FitStatus, n_usable: int, n_landmarks: int, spread: float) -> str:
     if status is FitStatus.FAILED and n_usable < MIN_LANDMARKS:
         return (
             f"{n_usable} of {n_landmarks} landmarks are usable (finite, with a finite scale); "
             f"a fit needs {MIN_LANDMARKS}."
         )
+    if status is FitStatus.FAILED and spread < MIN_SPREAD:
+        return f"The landmarks coincide: they extend over {spread:.2g} pixels, a fit needs {MIN_SPREAD}."
     return {
-        FitStatus.FAILED: "The parameters became infinite or undefined.",
+        FitStatus.FAILED: "The cost is infinite where the fit starts: landmarks of the model lie behind the "
+        "camera, or numbers overflow. Check the landmarks, the focal length and the start.",
         FitStatus.CONVERGED: "The cost no longer decreases.",
         FitStatus.MAX_ITERATIONS: "The iteration limit was reached while the cost still decreased.",
         FitStatus.STALLED: "No step lowers the cost, though its gradient is not zero.",

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from partfit.fitting.base import FitProblem, Stage
 from partfit.fitting.kernels import robustify
+from partfit.fitting.problem import FitProblem, Stage
 from partfit.geometry.camera import projection_jacobian
 from partfit.models.base import LandmarkFunction, Linearization
 
@@ -84,7 +84,8 @@ class Objective:
         rho, slope = robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
         offset = x - self.mean
         prior = ((offset @ self.information) * offset).sum(1)
-        cost = torch.nan_to_num(0.5 * (rho.sum(1) + prior), nan=torch.inf)
+        cost = 0.5 * (rho.sum(1) + prior)
+        cost = torch.where(cost.isnan(), torch.inf, cost)
         return Evaluation(x, cost, landmarks, residual, slope)
 
     def normal_equations(self, at: Evaluation) -> NormalEquations:
@@ -97,6 +98,11 @@ class Objective:
         prior = ((at.x - self.mean) @ self.information)[:, self.columns]
         gradient = (transposed @ (at.residual * root).flatten(1)[..., None])[..., 0] + prior
         return NormalEquations(gradient, transposed @ jacobian + self.free_information)
+
+    def held(self, at: Evaluation, equations: NormalEquations) -> Bool[Tensor, "batch columns"]:
+        """Free parameters at a limit beyond which the cost would go on falling, (B, C)."""
+        values, gradient = at.x[:, self.columns], equations.gradient
+        return (values <= self.lower) & (gradient > 0) | (values >= self.upper) & (gradient < 0)
 
     def rms_px(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
         """Root mean square distance in pixels over the landmarks that take part."""
@@ -111,12 +117,26 @@ class Objective:
 
 
 def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:
-    """Weights of the residuals, thesis eq. 3.40 or one over the scale; 0 for landmarks left out."""
-    usable = torch.isfinite(problem.points).all(-1, keepdim=True) & ~problem.scale.isnan()
+    """Weights of the residuals, thesis eq. 3.40 or one over the scale; 0 for landmarks left out.
+
+    Left out is what has no finite position, no finite positive scale, or a weight that overflows.
+    """
+    known = torch.isfinite(problem.points).all(-1, keepdim=True)
+    usable = known & torch.isfinite(problem.scale) & (problem.scale > 0)
     if problem.weighting == "confidence":
         weights = problem.confidence[..., None].expand_as(problem.points)
     else:
         weights = 1 / problem.scale
     reliability = torch.as_tensor(problem.embedding.reliability.copy()).to(problem.points)
     weights = torch.where(usable, weights, 0) * reliability.sqrt()[:, None]
-    return weights.nan_to_num(0.0)
+    return weights.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+
+
+def hold(
+    matrix: Float[Tensor, "batch columns columns"], held: Bool[Tensor, "batch columns"]
+) -> Float[Tensor, "batch columns columns"]:
+    """The matrix with the rows and columns of held parameters replaced by those of the identity."""
+    if not bool(held.any()):
+        return matrix
+    kept = (~held).to(matrix)
+    return matrix * kept[:, :, None] * kept[:, None, :] + torch.diag_embed(1 - kept)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -14,20 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partfit.arrays import reals, strings
 from partfit.component import Component
 from partfit.errors import InputError, ShapeError
 from partfit.geometry.rotations import canonical_rotvec
 from partfit.landmarks import LandmarkEmbedding
-
-
-def _strings(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
-
-
-def _read_only(value: Any) -> np.ndarray:
-    array = np.array(value, dtype=float)
-    array.setflags(write=False)
-    return array
 
 
 @attrs.frozen(eq=False)
@@ -37,8 +28,8 @@ class ParameterGroup:
     Attributes:
         name: As in smplx where it has one: `betas`, `expression`, `global_orient`, `jaw_pose`, `transl`, ...
         size: Number of coordinates.
-        kind: `euclidean`, or `rotvec`: coordinates of axis-angle vectors in radians. A rotvec group
-            without `basis` is kept at |r| <= pi a joint.
+        kind: `euclidean`, or `rotvec`: coordinates of axis-angle vectors in radians. A fit brings a rotvec
+            group without basis, prior and limits to |r| <= pi a joint.
         rigid: Whether it moves the model as a whole (root rotation, translation).
         basis: (3n, size) of a pose group: rotvecs of its n joints = offset + basis @ coordinates.
         offset: (3n,), zero by default; only with `basis`.
@@ -48,19 +39,24 @@ class ParameterGroup:
         lower: (size,) smallest allowed values, -inf by default.
         upper: (size,) largest allowed values, inf by default.
         names: Names of the coordinates, or empty.
+
+    Raises:
+        ShapeError: if an array has another shape.
+        InputError: if a rotvec group without `basis` has not 3 coordinates a joint, an offset comes
+            without a basis, the number of names is wrong, or a lower limit lies above its upper limit.
     """
 
     name: str
     size: int
     kind: Literal["euclidean", "rotvec"] = "euclidean"
     rigid: bool = False
-    basis: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(_read_only))
-    offset: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(_read_only))
-    prior_mean: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
-    sqrt_information: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
-    lower: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
-    upper: np.ndarray = attrs.field(converter=_read_only, kw_only=True)
-    names: tuple[str, ...] = attrs.field(default=(), converter=_strings, kw_only=True)
+    basis: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(reals))
+    offset: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(reals))
+    prior_mean: np.ndarray = attrs.field(converter=reals, kw_only=True)
+    sqrt_information: np.ndarray = attrs.field(converter=reals, kw_only=True)
+    lower: np.ndarray = attrs.field(converter=reals, kw_only=True)
+    upper: np.ndarray = attrs.field(converter=reals, kw_only=True)
+    names: tuple[str, ...] = attrs.field(default=(), converter=strings, kw_only=True)
 
     @prior_mean.default
     def _zero_mean(self) -> np.ndarray:
@@ -95,8 +91,17 @@ class ParameterGroup:
             raise InputError(
                 f"Group {self.name!r}: a rotvec group has 3 coordinates a joint, not {self.size}."
             )
-        if self.basis is not None and (self.basis.ndim != 2 or self.basis.shape[1] != self.size):
+        self._check_basis()
+
+    def _check_basis(self) -> None:
+        if self.basis is None:
+            if self.offset is not None:
+                raise InputError(f"Group {self.name!r} has an offset but no basis that it would be added to.")
+            return
+        if self.basis.ndim != 2 or self.basis.shape[1] != self.size or len(self.basis) % 3:
             raise ShapeError(f"basis of {self.name!r}", f"(3n, {self.size})", self.basis.shape)
+        if self.offset is not None and self.offset.shape != (len(self.basis),):
+            raise ShapeError(f"offset of {self.name!r}", f"({len(self.basis)},)", self.offset.shape)
 
     @property
     def information(self) -> np.ndarray:
@@ -141,6 +146,13 @@ class Topology:
         if name not in self.regions:
             raise InputError(f"Topology {self.name!r} has no region {name!r}; it has {sorted(self.regions)}.")
         return self.regions[name]
+
+
+def check_group_names(groups: Sequence[ParameterGroup]) -> None:
+    """Raise InputError unless the groups have different names."""
+    names = [group.name for group in groups]
+    if len(set(names)) < len(names):
+        raise InputError(f"The parameter groups of a model must have different names; found {names}.")
 
 
 class ParametricModel(Component):
@@ -194,7 +206,12 @@ class ParametricModel(Component):
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Where each group lies in the parameter vector."""
+        """Where each group lies in the parameter vector.
+
+        Raises:
+            InputError: if two groups have one name.
+        """
+        check_group_names(self.groups)
         ends = np.cumsum([group.size for group in self.groups])
         return {g.name: slice(int(end) - g.size, int(end)) for g, end in zip(self.groups, ends, strict=True)}
 
@@ -236,11 +253,15 @@ class ParametricModel(Component):
         """The named groups (B, size) of a parameter vector (B, P)."""
         return {name: x[:, where] for name, where in self.slices.items()}
 
-    def canonical(self, x: Float[Tensor, "batch parameters"]) -> Tensor:
-        """The same model state with the rotvecs of groups without a basis brought to |r| <= pi."""
+    def canonical(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
+        """The same points with the free rotvecs brought to |r| <= pi.
+
+        A rotvec with a basis, a prior or limits stays: it would not be the same to these.
+        """
         x = x.clone()
         for group in self.groups:
-            if group.kind == "rotvec" and group.basis is None:
+            free = not group.sqrt_information.any() and np.isinf([group.lower, group.upper]).all()
+            if group.kind == "rotvec" and group.basis is None and free:
                 where = self.slices[group.name]
                 x[:, where] = canonical_rotvec(x[:, where].unflatten(1, (-1, 3))).flatten(1)
         return x

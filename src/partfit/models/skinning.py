@@ -6,7 +6,7 @@ docs/architecture.md, "One closed-form Jacobian".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import attrs
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from partfit.arrays import whole_numbers
 from partfit.errors import InputError, ShapeError
 from partfit.geometry.rotations import hat, left_jacobian, rotvec_to_matrix
 from partfit.landmarks import LandmarkEmbedding
@@ -25,11 +26,8 @@ from partfit.models.base import (
     ParameterGroup,
     ParametricModel,
     Topology,
+    check_group_names,
 )
-
-
-def _integers(values: Iterable[int]) -> tuple[int, ...]:
-    return tuple(int(i) for i in values)
 
 
 @attrs.frozen(eq=False)
@@ -52,7 +50,7 @@ class SkinningArrays:
     lbs_weights: np.ndarray
     joints: np.ndarray
     joint_dirs: np.ndarray
-    parents: tuple[int, ...] = attrs.field(converter=_integers)
+    parents: tuple[int, ...] = attrs.field(converter=whole_numbers)
     posedirs: np.ndarray | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -83,7 +81,8 @@ class SkinnedModel(ParametricModel):
     """A linear-blend-skinned model with a closed-form Jacobian at any embedding.
 
     The parameter vector holds the coefficient groups (their sizes add up to K), the pose groups (which
-    cover joints 0..J-1 in order; the first is the root rotation) and `transl`.
+    cover joints 0..J-1 in order; the first is the root rotation) and, always last, the group `transl`, the
+    translation in metres: the model adds it, so that no given group may have that name.
     """
 
     def __init__(
@@ -94,11 +93,27 @@ class SkinnedModel(ParametricModel):
         poses: Sequence[ParameterGroup],
         config: object = None,
     ) -> None:
+        """Put the model together.
+
+        Args:
+            arrays: Template, blend shapes, skeleton and skinning weights.
+            topology: Faces and names of points.
+            coefficients: Groups of the columns of `shapedirs`.
+            poses: Groups of the joints' rotations.
+            config: The configuration that the model was built from.
+
+        Raises:
+            ShapeError: if the arrays and the topology have different numbers of points.
+            InputError: if the groups do not fit the arrays, or two groups have one name.
+        """
         super().__init__(config)
         self.arrays = arrays
         self._topology = topology
         self.coefficients, self.poses = tuple(coefficients), tuple(poses)
         self._tensors: dict[tuple[torch.dtype, torch.device], _Tensors] = {}
+        if any(group.name == "transl" for group in (*self.coefficients, *self.poses)):
+            raise InputError("A skinned model adds the group 'transl' itself; give it no group of that name.")
+        check_group_names(self.groups)
         if len(arrays.v_template) != topology.n_points:
             raise ShapeError("v_template", f"({topology.n_points}, 3)", arrays.v_template.shape)
         n_coefficients = sum(group.size for group in self.coefficients)

@@ -6,13 +6,14 @@
         def make(self):
             return MyModel()
 
-Each suite needs one method, `make`, which returns the component under test.
+Each suite needs a method `make`, which returns the component under test. Detectors and landmarkers need
+`make_pictures` too, with pictures that show the part: a suite in which nothing is found fails.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
@@ -20,11 +21,13 @@ import numpy as np
 import torch
 
 from partfit.config import from_dict, to_dict
-from partfit.fitting import FitStatus, Fitter
+from partfit.fitting import FitProblem, FitStatus, Fitter
+from partfit.geometry.camera import Camera
+from partfit.geometry.rotations import rotvec_to_matrix
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker, LandmarkScheme, Region
-from partfit.models import ParametricModel
+from partfit.models import ParameterGroup, ParametricModel
 from partfit.models.base import ForwardModeLandmarks
-from partfit.recipe import Recipe
+from partfit.recipe import FitSettings, Recipe
 from partfit.registry import default_registry
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
@@ -34,15 +37,20 @@ class _Suite(ABC):
     def make(self) -> Any:
         """The component under test."""
 
+
+class _ConfiguredSuite(_Suite):
+    """What holds for components that are built from a `Config`."""
+
     def test_its_configuration_round_trips(self) -> None:
-        component = self.make()
-        config = getattr(component, "config", None)
-        if attrs.has(type(config)):
-            assert from_dict(type(config), to_dict(config)) == config
+        config = self.make().config
+        assert from_dict(type(config), to_dict(config)) == config
 
 
-class ModelConformance(_Suite):
-    """A parametric model: consistent groups and topology, a rigid motion, a true Jacobian."""
+class ModelConformance(_ConfiguredSuite):
+    """A parametric model: consistent groups and topology, a rigid motion, a true Jacobian.
+
+    The rigid motion is that of two groups marked `rigid`, of size 3: a rotvec and a translation in metres.
+    """
 
     @abstractmethod
     def make(self) -> ParametricModel:
@@ -100,21 +108,18 @@ class ModelConformance(_Suite):
         x = self.random_state(model)
         moved = x.clone()
         shift = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
-        moved[:, model.slices["transl"]] += shift
+        moved[:, model.slices[_rigid_group(model, "euclidean")]] += shift
         torch.testing.assert_close(model.points(moved), model.points(x) + shift, rtol=0, atol=1e-12)
 
-    def test_the_root_rotation_is_rigid(self) -> None:
+    def test_the_root_rotation_turns_the_points_rigidly(self) -> None:
         model = self.make()
-        x = self.random_state(model)
-        turned = x.clone()
-        turned[:, model.slices["global_orient"]] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-
-        def distances(points: torch.Tensor) -> torch.Tensor:
-            some = points[:, :: max(1, points.shape[1] // 50)]
-            return torch.cdist(some, some)
-
-        before, after = distances(model.points(x)), distances(model.points(turned))
-        torch.testing.assert_close(after, before, rtol=0, atol=1e-7)
+        columns = model.slices[_rigid_group(model, "rotvec")]
+        rotvec = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+        straight, turned = self.random_state(model), self.random_state(model)
+        straight[:, columns], turned[:, columns] = 0, rotvec
+        before, after = model.points(straight), model.points(turned)
+        expected = (before - before[:, :1]) @ rotvec_to_matrix(rotvec).T
+        torch.testing.assert_close(after - after[:, :1], expected, rtol=0, atol=1e-7)
 
     def test_the_jacobian_equals_automatic_differentiation(self) -> None:
         model = self.make()
@@ -159,12 +164,30 @@ class EmbeddingConformance(_Suite):
         assert self.make().hash == self.make().hash
 
 
-class DetectorConformance(_Suite):
-    """A detector: finite regions, the same for a picture alone as among others."""
+class _PictureSuite(_ConfiguredSuite):
+    def make_pictures(self) -> list[np.ndarray]:
+        """Pictures that show the part, RGB uint8 (H, W, 3); override for all but trivial components.
+
+        Among them all at least one part must be found.
+        """
+        return _odd_pictures()
+
+
+class DetectorConformance(_PictureSuite):
+    """A detector: finds something, finite regions, the same for a picture alone as among others."""
 
     @abstractmethod
     def make(self) -> Detector:
         """The detector under test."""
+
+    def test_regions_are_found_and_well_formed(self) -> None:
+        found = self.make().detect(self.make_pictures())
+        _require_results(found)
+        for regions in found:
+            scores = [region.score for region in regions]
+            assert scores == sorted(scores, reverse=True), "regions must come best score first"
+            for region in regions:
+                _check_region(region)
 
     def test_odd_pictures_are_no_trouble(self) -> None:
         found = self.make().detect(_odd_pictures())
@@ -173,42 +196,63 @@ class DetectorConformance(_Suite):
             _check_region(region)
 
     def test_batched_equals_looped(self) -> None:
-        detector, pictures = self.make(), _odd_pictures()
+        detector, pictures = self.make(), [*self.make_pictures(), *_odd_pictures()]
         together = detector.detect(pictures)
+        _require_results(together)
         for picture, regions in zip(pictures, together, strict=True):
-            alone = detector.detect([picture])[0]
-            assert len(alone) == len(regions)
-            for a, b in zip(alone, regions, strict=True):
-                assert np.allclose(a.center, b.center, atol=0.1)
+            (alone,) = detector.detect([picture])
+            for one, other in zip(alone, regions, strict=True):
+                _check_same_region(one, other)
 
     def test_no_pictures_give_no_regions(self) -> None:
         assert self.make().detect([]) == []
 
 
-class LandmarkerConformance(_Suite):
-    """A landmarker: detections of its scheme, with finite points and positive scales."""
+class LandmarkerConformance(_PictureSuite):
+    """A landmarker: finds something, of its scheme, the same for a picture alone as among others."""
 
     @abstractmethod
     def make(self) -> Landmarker:
         """The landmarker under test."""
 
-    def test_detections_are_well_formed(self) -> None:
+    def make_regions(self, pictures: Sequence[np.ndarray]) -> list[list[Region]]:
+        """Where to look: by default at the whole of each picture; override with a detector's answer."""
+        return [[_whole(picture)] for picture in pictures]
+
+    def test_landmarks_are_found_and_well_formed(self) -> None:
+        landmarker, pictures = self.make(), self.make_pictures()
+        found = landmarker.locate(pictures, self.make_regions(pictures))
+        _require_results(found)
+        for detection in (detection for detections in found for detection in detections):
+            _check_detection(detection, landmarker.scheme)
+
+    def test_odd_pictures_are_no_trouble(self) -> None:
         landmarker, pictures = self.make(), _odd_pictures()
-        regions = [[_whole(picture)] for picture in pictures]
-        found = landmarker.locate(pictures, regions)
+        found = landmarker.locate(pictures, [[_whole(picture)] for picture in pictures])
         assert len(found) == len(pictures)
         for detection in (detection for detections in found for detection in detections):
             _check_detection(detection, landmarker.scheme)
 
+    def test_batched_equals_looped(self) -> None:
+        landmarker, shown, odd = self.make(), self.make_pictures(), _odd_pictures()
+        pictures = [*shown, *odd]
+        regions = [*self.make_regions(shown), *([_whole(picture)] for picture in odd)]
+        together = landmarker.locate(pictures, regions)
+        _require_results(together)
+        for picture, own, detections in zip(pictures, regions, together, strict=True):
+            (alone,) = landmarker.locate([picture], [own])
+            for one, other in zip(alone, detections, strict=True):
+                _check_same_detection(one, other)
+
     def test_pictures_without_regions_have_no_detections(self) -> None:
-        pictures = _odd_pictures()
+        pictures = self.make_pictures()
         assert self.make().locate(pictures, [[] for _ in pictures]) == [[] for _ in pictures]
 
     def test_no_pictures_give_no_detections(self) -> None:
         assert self.make().locate([], []) == []
 
 
-class FitterConformance(_Suite):
+class FitterConformance(_ConfiguredSuite):
     """A fitter: meets noise-free landmarks, keeps items apart, fails with a reason."""
 
     @abstractmethod
@@ -245,20 +289,21 @@ class FitterConformance(_Suite):
 
 
 class RecipeConformance(_Suite):
-    """A recipe: everything that it names exists and fits together."""
+    """A recipe: everything that it names exists, fits together, and fits landmarks of its own model."""
 
     @abstractmethod
     def make(self) -> Recipe:
         """The recipe under test."""
 
+    def test_it_is_registered_under_its_part(self) -> None:
+        recipe = self.make()
+        assert default_registry().resolve("recipe", recipe.part) == recipe
+
     def test_its_components_exist_and_fit_together(self) -> None:
         recipe, registry = self.make(), default_registry()
         registry.create("detector", recipe.detector)
         registry.create("fitter", recipe.fitter)
-        landmarker = registry.create("landmarker", recipe.landmarker)
-        model = registry.create("model", recipe.model)
-        name = f"{model.topology.name}/{landmarker.scheme.name}"
-        embedding = registry.create("embedding", name)
+        landmarker, _, embedding = _landmarks_of(recipe)
         assert embedding.scheme.hash == landmarker.scheme.hash
 
     def test_its_stages_free_groups_of_the_model(self) -> None:
@@ -269,6 +314,82 @@ class RecipeConformance(_Suite):
                 assert model.columns(stage.free)
             for group in settings.prior_weights:
                 model.group(group)
+
+    def test_it_fits_landmarks_of_its_own_model(self) -> None:
+        """With the default settings and those of each preset, as a pipeline would fit them."""
+        recipe = self.make()
+        fitter = default_registry().create("fitter", recipe.fitter)
+        for name, settings in {"default": recipe.fit, **recipe.presets}.items():
+            problem = _own_problem(recipe, settings)
+            result = fitter.fit(problem)
+            assert FitStatus.FAILED not in result.status, f"{name}: {result.messages}"
+            size = _extent(problem.points)
+            assert (result.rms_px < 0.003 * size).all(), f"{name}: rms {result.rms_px} px at size {size} px"
+
+
+def _landmarks_of(recipe: Recipe) -> tuple[Landmarker, ParametricModel, LandmarkEmbedding]:
+    registry = default_registry()
+    landmarker = registry.create("landmarker", recipe.landmarker)
+    model = registry.create("model", recipe.model)
+    embedding = registry.create("embedding", f"{model.topology.name}/{landmarker.scheme.name}")
+    return landmarker, model, embedding
+
+
+def _own_problem(recipe: Recipe, settings: FitSettings, batch: int = 3) -> FitProblem:
+    """Landmarks of plausible states of the recipe's model, turned towards a camera, without noise."""
+    landmarker, model, embedding = _landmarks_of(recipe)
+    free = {group for stage in settings.stages for group in stage.free}
+    x = _plausible_states(model, free, batch)
+    landmarks = model.landmarks(embedding, x)
+    # the model's front is +z: half a turn about x, and a little more, makes it face the camera
+    x[:, model.slices[_rigid_group(model, "rotvec")]] = torch.tensor([3.0, 0.2, -0.3], dtype=x.dtype)
+    points = landmarks.points(x)
+    middle = points.mean(dim=1)
+    distance = 6 * (points - middle[:, None]).norm(dim=2).max()
+    ahead = torch.tensor([0.0, 0.0, 1.0], dtype=x.dtype) * distance
+    x[:, model.slices[_rigid_group(model, "euclidean")]] += ahead - middle
+    camera = Camera.for_images([(640, 480)] * batch)
+    pixels = camera.to(x).project(landmarks.points(x)).numpy()
+    scale, confidence = np.full(pixels.shape[1:], 1.0), np.ones(pixels.shape[1])
+    return FitProblem.from_detections(
+        model,
+        embedding,
+        [Detection(landmarker.scheme, own, scale, confidence) for own in pixels],
+        camera,
+        settings.stages,
+        weighting=settings.weighting,
+        prior_weights=settings.prior_weights,
+    )
+
+
+def _plausible_states(model: ParametricModel, free: Collection[str], batch: int) -> torch.Tensor:
+    """States drawn from the prior of the free groups, within their limits; the mean of the others."""
+    rng = np.random.default_rng(0)
+    groups = []
+    for group in model.groups:
+        values = np.tile(group.prior_mean, (batch, 1))
+        if group.name in free:
+            values = values + rng.normal(size=(batch, group.size)) @ _deviations(group)
+        groups.append(values.clip(group.lower, group.upper))
+    return torch.as_tensor(np.concatenate(groups, axis=1))
+
+
+def _deviations(group: ParameterGroup) -> np.ndarray:
+    """(size, size) root of the prior's covariance; zero in directions without a prior."""
+    variances, axes = np.linalg.eigh(np.linalg.pinv(group.information, hermitian=True))
+    return np.sqrt(variances.clip(min=0))[:, None] * axes.T
+
+
+def _rigid_group(model: ParametricModel, kind: str) -> str:
+    """The name of the rigid rotation (`rotvec`) or translation (`euclidean`)."""
+    names = [g.name for g in model.groups if g.rigid and g.kind == kind and g.size == 3]
+    assert len(names) == 1, f"a model needs one rigid {kind} group of size 3, found {names}"
+    return names[0]
+
+
+def _extent(points: torch.Tensor) -> torch.Tensor:
+    """(B,) geometric mean of the width and height of the points (B, L, 2)."""
+    return (points.amax(dim=1) - points.amin(dim=1)).prod(dim=1).sqrt()
 
 
 def _odd_pictures() -> list[np.ndarray]:
@@ -285,18 +406,35 @@ def _whole(picture: np.ndarray) -> Region:
     return Region(((width - 1) / 2, (height - 1) / 2), (float(width), float(height)))
 
 
+def _require_results(found: Sequence[Sequence[object]]) -> None:
+    assert any(found), "nothing was found: override `make_pictures` with pictures that show the part"
+
+
 def _check_region(region: Region) -> None:
-    values: Iterator[float] = iter((*region.center, *region.size, region.angle, region.score))
-    assert all(np.isfinite(value) for value in values)
+    assert np.isfinite([*region.center, *region.size, region.angle, region.score]).all()
     assert min(region.size) > 0
     assert 0 <= region.score <= 1
     assert region.side in (None, "left", "right")
+
+
+def _check_same_region(one: Region, other: Region) -> None:
+    np.testing.assert_allclose(one.center, other.center, rtol=0, atol=0.05)
+    np.testing.assert_allclose(one.size, other.size, rtol=0, atol=0.05)
+    np.testing.assert_allclose([one.angle, one.score], [other.angle, other.score], rtol=0, atol=1e-3)
+    assert one.side == other.side
 
 
 def _check_detection(detection: Detection, scheme: LandmarkScheme) -> None:
     assert detection.scheme.hash == scheme.hash
     assert np.isfinite(detection.points).all()
     assert (detection.scale > 0).all()
-    assert ((detection.confidence >= 0) & (detection.confidence <= 1)).all()
     assert 0 <= detection.score <= 1
     assert detection.side in (None, "left", "right")
+
+
+def _check_same_detection(one: Detection, other: Detection) -> None:
+    np.testing.assert_allclose(one.points, other.points, rtol=0, atol=0.05)
+    np.testing.assert_allclose(one.scale, other.scale, rtol=1e-3)
+    np.testing.assert_allclose(one.confidence, other.confidence, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-3)
+    assert one.side == other.side

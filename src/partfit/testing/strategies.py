@@ -22,7 +22,7 @@ from partfit.geometry.crops import Crop
 SPECIAL_ANGLES = (0.0, 1e-8, math.pi - 1e-8, math.pi)
 
 #: Vertices (V, 3) and faces (F, 3).
-Mesh = tuple[Float[np.ndarray, "vertices 3"], Int[np.ndarray, "faces 3"]]
+MeshArrays = tuple[Float[np.ndarray, "vertices 3"], Int[np.ndarray, "faces 3"]]
 
 
 def _floats(low: float, high: float) -> st.SearchStrategy[float]:
@@ -85,26 +85,26 @@ def crops() -> st.SearchStrategy[Crop]:
     )
 
 
-def grid_meshes() -> st.SearchStrategy[Mesh]:
+def grid_meshes() -> st.SearchStrategy[MeshArrays]:
     """Flat rectangular sheets in the plane z = 0, normal +z, of up to 12 x 12 unit squares halved alike."""
     return st.builds(_grid, st.integers(2, 12), st.integers(2, 12))
 
 
-def closed_meshes() -> st.SearchStrategy[Mesh]:
+def closed_meshes() -> st.SearchStrategy[MeshArrays]:
     """Smoothly dented closed surfaces: spheres, tori and pairs of spheres, of 42 to 324 vertices."""
     spheres = st.builds(_sphere, st.integers(1, 2))
     tori = st.builds(_torus, st.integers(6, 14), st.integers(5, 10))
     return _dented(spheres | tori | st.builds(_apart, spheres, spheres))
 
 
-def open_meshes() -> st.SearchStrategy[Mesh]:
+def open_meshes() -> st.SearchStrategy[MeshArrays]:
     """Smoothly dented surfaces with boundaries: sheets, and spheres or tori with one to three holes."""
     closed = st.builds(_sphere, st.just(2)) | st.builds(_torus, st.integers(8, 14), st.integers(8, 10))
     holes = st.lists(st.integers(0, 63), min_size=1, max_size=3)
     return _dented(grid_meshes() | st.builds(_with_holes, closed, holes))
 
 
-def meshes() -> st.SearchStrategy[Mesh]:
+def meshes() -> st.SearchStrategy[MeshArrays]:
     """Small oriented manifold meshes of all kinds above, every vertex with a face.
 
     Two holes may touch in a vertex.
@@ -112,10 +112,10 @@ def meshes() -> st.SearchStrategy[Mesh]:
     return closed_meshes() | open_meshes()
 
 
-def _dented(surfaces: st.SearchStrategy[Mesh]) -> st.SearchStrategy[Mesh]:
+def _dented(surfaces: st.SearchStrategy[MeshArrays]) -> st.SearchStrategy[MeshArrays]:
     """Displace the vertices by waves of a tenth of the mean edge length, too little to fold the surface."""
 
-    def dent(mesh: Mesh, waves: np.ndarray, phase: np.ndarray) -> Mesh:
+    def dent(mesh: MeshArrays, waves: np.ndarray, phase: np.ndarray) -> MeshArrays:
         vertices, faces = mesh
         i, j = topology.edges(faces).T
         unit = np.linalg.norm(vertices[i] - vertices[j], axis=1).mean()
@@ -125,14 +125,14 @@ def _dented(surfaces: st.SearchStrategy[Mesh]) -> st.SearchStrategy[Mesh]:
     return st.builds(dent, surfaces, waves, hnp.arrays(np.float64, 3, elements=_floats(-math.pi, math.pi)))
 
 
-def _grid(n_columns: int, n_rows: int) -> Mesh:
+def _grid(n_columns: int, n_rows: int) -> MeshArrays:
     x, y = np.meshgrid(np.arange(n_columns + 1.0), np.arange(n_rows + 1.0))
     vertices = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
     number = np.arange(len(vertices)).reshape(x.shape)
     return vertices, _halved_squares(number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:])
 
 
-def _torus(n_around: int, n_across: int) -> Mesh:
+def _torus(n_around: int, n_across: int) -> MeshArrays:
     number = np.arange(n_around * n_across).reshape(n_around, n_across)
     u = 2 * np.pi * np.arange(n_around)[:, None] / n_around
     v = 2 * np.pi * np.arange(n_across)[None] / n_across
@@ -148,17 +148,17 @@ def _halved_squares(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) 
     return np.stack([a, b, d, a, d, c], axis=-1).reshape(-1, 3)
 
 
-def _sphere(subdivisions: int) -> Mesh:
+def _sphere(subdivisions: int) -> MeshArrays:
     sphere = trimesh.creation.icosphere(subdivisions)
     return np.array(sphere.vertices, dtype=np.float64), np.array(sphere.faces, dtype=np.int64)
 
 
-def _apart(first: Mesh, second: Mesh) -> Mesh:
+def _apart(first: MeshArrays, second: MeshArrays) -> MeshArrays:
     (v, f), (w, g) = first, second
     return np.concatenate([v, w + np.array([3, 0, 0])]), np.concatenate([f, g + len(v)])
 
 
-def _with_holes(mesh: Mesh, centres: list[int]) -> Mesh:
+def _with_holes(mesh: MeshArrays, centres: list[int]) -> MeshArrays:
     """Take away the faces around some vertices, and the vertices that are then without a face."""
     vertices, faces = mesh
     faces = faces[~np.isin(faces, centres).any(axis=1)]

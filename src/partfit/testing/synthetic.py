@@ -1,7 +1,8 @@
 """A made-up skinned model of any size, and fit problems on it whose answer is known.
 
-The shape is half an ellipsoid of a head's size with smooth random blend shapes: not a face, but as well
-conditioned as one, so that fits and their speed can be tested without any model file.
+The shape is half an ellipsoid, 15 cm wide and 20 cm high, with smooth random blend shapes and a skeleton of
+five joints. Fits of it are as well conditioned as those of real models, so that fits and their speed can be
+tested without any model file.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partfit.fitting.base import FitProblem, Stage
+from partfit.fitting.problem import FitProblem, Stage
 from partfit.geometry.camera import Camera
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit.models.base import ParameterGroup, Topology
 from partfit.models.skinning import SkinnedModel, SkinningArrays
 
+#: Groups of the joints below the root, with names that smplx uses.
 JOINT_GROUPS = ("neck_pose", "jaw_pose", "leye_pose", "reye_pose")
 
 
 def synthetic_model(
     n_vertices: int = 300, n_betas: int = 6, n_expression: int = 4, *, seed: int = 0, posedirs: bool = True
 ) -> SkinnedModel:
-    """A skinned model with FLAME's groups and skeleton, and its joints as virtual points."""
+    """A skinned model with two coefficient groups and five joints, which are virtual points too.
+
+    The groups are `betas`, `expression`, `global_orient`, those of `JOINT_GROUPS`, and `transl`.
+
+    Args:
+        n_vertices: Number of vertices.
+        n_betas: Size of the group `betas`.
+        n_expression: Size of the group `expression`.
+        seed: Of the random shape.
+        posedirs: Whether the model has pose correctives.
+    """
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(n_vertices, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -49,7 +61,7 @@ def synthetic_model(
         parents=(-1, 0, 1, 1, 1),
         posedirs=_posedirs(rng, n_vertices) if posedirs else None,
     )
-    names = ("neck", "head", "jaw", "left_eye", "right_eye")
+    names = tuple(f"joint{j}" for j in range(5))
     faces = rng.permutation(n_vertices)[: n_vertices // 3 * 3].reshape(-1, 3)
     return SkinnedModel(
         arrays,

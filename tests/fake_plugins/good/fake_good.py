@@ -3,9 +3,12 @@ from partfit.plugins import ComponentSpec, hookimpl
 
 @hookimpl
 def partfit_components() -> list[ComponentSpec]:
+    module = "fake_good_components"
     return [
-        ComponentSpec("detector", "fake-box", "fake_good_components:Box", "The middle of the picture", 1),
-        ComponentSpec("embedding", "fake-made", "fake_good_components:make_embedding", "From a function", 1),
-        ComponentSpec("embedding", "fake-object", "fake_good_components:EMBEDDING", "An object", 1),
-        ComponentSpec("detector", "fake-needy", "fake_good_components:Needy", "Has a required option", 1),
+        ComponentSpec("detector", "fake-box", f"{module}:Box", "The middle of the picture", 1),
+        ComponentSpec(
+            "embedding", "fake-topology/fake-made", f"{module}:make_embedding", "From a function", 1
+        ),
+        ComponentSpec("embedding", "fake-topology/fake-object", f"{module}:EMBEDDING", "An object", 1),
+        ComponentSpec("detector", "fake-needy", f"{module}:Needy", "Has a required option", 1),
     ]

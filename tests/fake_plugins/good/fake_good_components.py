@@ -28,8 +28,11 @@ class Needy(Box):
 
 
 def make_embedding() -> LandmarkEmbedding:
-    scheme = LandmarkScheme("fake2", ("left", "right"))
-    return LandmarkEmbedding.of_vertices(scheme, "fake-topology", [3, 5])
+    return _embedding("fake-made")
 
 
-EMBEDDING = make_embedding()
+def _embedding(scheme: str) -> LandmarkEmbedding:
+    return LandmarkEmbedding.of_vertices(LandmarkScheme(scheme, ("left", "right")), "fake-topology", [3, 5])
+
+
+EMBEDDING = _embedding("fake-object")

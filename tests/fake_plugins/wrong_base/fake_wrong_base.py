@@ -13,5 +13,5 @@ def partfit_components() -> list[ComponentSpec]:
         _detector("fake-number", "NUMBER"),
         _detector("fake-absent", "Absent"),
         _detector("fake-unmakeable", "fail"),
-        ComponentSpec("embedding", "fake-class", "partfit.landmarks:LandmarkEmbedding", "A class of data", 1),
+        ComponentSpec("embedding", "fake/class", "partfit.landmarks:LandmarkEmbedding", "A class of data", 1),
     ]

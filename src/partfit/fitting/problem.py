@@ -1,0 +1,116 @@
+"""What a fit is given: landmarks, a model, and the stages of the minimisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from partfit.errors import InputError, ShapeError
+from partfit.geometry.camera import Camera
+from partfit.landmarks import Detection, LandmarkEmbedding
+from partfit.models.base import ParametricModel
+
+Weighting = Literal["inverse_scale", "confidence"]
+KernelName = Literal["none", "huber", "cauchy", "geman_mcclure"]
+
+
+@attrs.frozen
+class Stage:
+    """One minimisation: which groups are free, for how long, with which robust kernel.
+
+    Attributes:
+        free: Names of the free parameter groups.
+        iterations: Upper limit.
+        kernel: Applied to the length of each landmark's weighted residual.
+        kernel_scale: Where the kernel begins to bend, in units of the weighted residual.
+    """
+
+    free: tuple[str, ...]
+    iterations: int = attrs.field(default=20, validator=attrs.validators.ge(0))
+    kernel: KernelName = "none"
+    kernel_scale: float = attrs.field(default=3.0, validator=attrs.validators.gt(0))
+
+
+@attrs.frozen(eq=False)
+class FitProblem:
+    """A batch of independent fits of one model.
+
+    The cost of an item is 1/2 sum_l rho(|w_l (projection_l - point_l)|^2) + 1/2 |L (x - mean)|^2, where the
+    weight w is one over the landmark's scale (`inverse_scale`) or its confidence (`confidence`, thesis
+    eq. 3.40), each times the root of the embedding's reliability, and L the prior of the model's groups.
+
+    Attributes:
+        model: The parametric model.
+        embedding: Where the landmarks lie on it.
+        points: (B, L, 2) landmarks in pixels. A landmark that is not finite is left out.
+        scale: (B, L, 2) standard deviations in pixels. One that is not finite and positive leaves its
+            coordinate out, whatever the weighting.
+        confidence: (B, L) in [0, 1].
+        camera: B cameras.
+        stages: Minimised one after another.
+        weighting: See above.
+        prior_weights: Factors >= 0 on the prior cost of single groups, 1 where not named.
+        start: (B, P) parameter vectors to start from; by default the closed-form start.
+    """
+
+    model: ParametricModel
+    embedding: LandmarkEmbedding
+    points: Tensor
+    scale: Tensor
+    confidence: Tensor
+    camera: Camera
+    stages: tuple[Stage, ...]
+    weighting: Weighting = "inverse_scale"
+    prior_weights: Mapping[str, float] = attrs.field(factory=dict)
+    start: Tensor | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.model.check_embedding(self.embedding)
+        batch, n = len(self.camera), len(self.embedding.scheme)
+        shapes = {"points": (batch, n, 2), "scale": (batch, n, 2), "confidence": (batch, n)}
+        if self.start is not None:
+            shapes["start"] = (batch, self.model.n_parameters)
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ShapeError(name, str(shape), tuple(getattr(self, name).shape))
+        for name, weight in self.prior_weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"prior_weights[{name!r}]: expected a finite number >= 0, found {weight}.")
+        for name in (*self.prior_weights, *(g for stage in self.stages for g in stage.free)):
+            self.model.group(name)
+
+    @classmethod
+    def from_detections(
+        cls,
+        model: ParametricModel,
+        embedding: LandmarkEmbedding,
+        detections: Sequence[Detection],
+        camera: Camera,
+        stages: Sequence[Stage],
+        **options: Any,
+    ) -> FitProblem:
+        """The problem of fitting one model to several detections, with the camera's dtype and device.
+
+        Raises:
+            InputError: if a detection's scheme is not the embedding's.
+        """
+        for detection in detections:
+            if detection.scheme.hash != embedding.scheme.hash:
+                raise InputError(
+                    f"The landmarks are of scheme {detection.scheme.name!r} (version "
+                    f"{detection.scheme.version}), the {embedding.label} is of version "
+                    f"{embedding.scheme.version}. Choose a landmarker and an embedding of one scheme."
+                )
+        like = camera.focal
+
+        def stacked(name: str) -> Tensor:
+            return torch.as_tensor(np.stack([getattr(d, name) for d in detections])).to(like)
+
+        points, scale, confidence = stacked("points"), stacked("scale"), stacked("confidence")
+        return cls(model, embedding, points, scale, confidence, camera, stages=tuple(stages), **options)
