@@ -49,7 +49,7 @@ class LandmarkScheme:
     """
 
     name: str
-    names: tuple[str, ...] = attrs.field(converter=strings)
+    names: tuple[str, ...] = attrs.field(converter=strings, repr=False)
     version: str = "1"
     triangles: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 3)), converter=integers)
     edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=integers)

@@ -41,7 +41,7 @@ class PipelineConfig:
         part: The recipe that fills whatever is None below.
         detector, landmarker, model, fitter: Components.
         preset: A preset of the recipe's fit settings.
-        fit: Fit settings in full; not together with `preset`.
+        settings: Fit settings in full; not together with `preset`.
         focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
         field_of_view: Diagonal field of view in radians, instead of `focal`.
         device: A torch device.
@@ -54,7 +54,7 @@ class PipelineConfig:
     model: Choice | None = None
     fitter: Choice | None = None
     preset: str | None = None
-    fit: FitSettings | None = None
+    settings: FitSettings | None = None
     focal: float | None = None
     field_of_view: float | None = None
     device: str = attrs.field(default="cpu")
@@ -75,8 +75,8 @@ class PipelineConfig:
             raise ConfigError(f"dtype: expected 'float32' or 'float64', found {value!r}.")
 
     def __attrs_post_init__(self) -> None:
-        if self.preset is not None and self.fit is not None:
-            raise ConfigError("Give either `preset` or `fit`, not both.")
+        if self.preset is not None and self.settings is not None:
+            raise ConfigError("Give either `preset` or `settings`, not both.")
         if self.focal is not None and self.field_of_view is not None:
             raise ConfigError("Give either `focal` or `field_of_view`, not both.")
         if self.focal is not None and not (math.isfinite(self.focal) and self.focal > 0):
@@ -92,38 +92,43 @@ class Instance:
 
     Attributes:
         detection: Its landmarks, in pixels of the full picture.
-        fit: The batch it was fitted in.
+        result: Of the batch it was fitted in.
         index: Its place there.
     """
 
     detection: Detection
-    fit: FitResult = attrs.field(repr=False)
+    result: FitResult = attrs.field(repr=False)
     index: int
 
     @property
     def model(self) -> ParametricModel:
         """The model that was fitted."""
-        return self.fit.problem.model
+        return self.result.problem.model
 
     @property
     def status(self) -> FitStatus:
         """How the fit ended."""
-        return self.fit.status[self.index]
+        return self.result.status[self.index]
 
     @property
     def message(self) -> str:
         """The reason for the status."""
-        return self.fit.messages[self.index]
+        return self.result.messages[self.index]
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square distance of projected and given landmarks, pixels; NaN if the fit failed."""
+        return float(self.result.rms_px[self.index])
 
     @property
     def camera(self) -> Camera:
         """The camera, as a batch of one."""
-        return self.fit.problem.camera.select([self.index])
+        return self.result.problem.camera.select([self.index])
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """Named parameter groups, each (size,)."""
-        return {name: value[self.index].cpu().numpy() for name, value in self.fit.parameters.items()}
+        return {name: value[self.index].cpu().numpy() for name, value in self.result.parameters.items()}
 
     @property
     def faces(self) -> np.ndarray:
@@ -133,12 +138,12 @@ class Instance:
     @cached_property
     def vertices(self) -> np.ndarray:
         """(V, 3), metres, in the camera frame."""
-        return self.model.vertices(self.fit.x[self.index, None])[0].cpu().numpy()
+        return self.model.vertices(self.result.x[self.index, None])[0].cpu().numpy()
 
     @property
     def vertices_model_frame(self) -> np.ndarray:
         """(V, 3), metres, without the rigid motion: in the model's own frame."""
-        x = self.fit.x[self.index, None].clone()
+        x = self.result.x[self.index, None].clone()
         for group in self.model.groups:
             if group.rigid:
                 x[:, self.model.slices[group.name]] = 0
@@ -146,8 +151,8 @@ class Instance:
 
     def projected(self, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
         """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another embedding."""
-        chosen = embedding or self.fit.problem.embedding
-        x = self.fit.x[self.index, None]
+        chosen = embedding or self.result.problem.embedding
+        x = self.result.x[self.index, None]
         points = self.model.landmarks(chosen, x).points(x)
         return self.camera.to(x).project(points)[0].cpu().numpy()
 
@@ -199,7 +204,7 @@ class Pipeline:
         model: str | Choice | ParametricModel | None = None,
         fitter: str | Choice | Fitter | None = None,
         preset: str | None = None,
-        fit: FitSettings | None = None,
+        settings: FitSettings | None = None,
         focal: float | None = None,
         field_of_view: float | None = None,
         device: str = "cpu",
@@ -222,13 +227,13 @@ class Pipeline:
             part=self.recipe.part if isinstance(part, Recipe) else part,
             **{kind: _as_choice(given) for kind, given in self._given.items()},
             preset=preset,
-            fit=fit,
+            settings=settings,
             focal=focal,
             field_of_view=field_of_view,
             device=device,
             dtype=dtype,
         )
-        self.settings: FitSettings = fit or self.recipe.settings(preset)
+        self.settings: FitSettings = settings or self.recipe.settings_of(preset)
         self.detector: Detector = self._component("detector")
         self.landmarker: Landmarker = self._component("landmarker")
 
@@ -272,7 +277,7 @@ class Pipeline:
         names: dict[str, Any] = {
             kind: getattr(self.config, kind) or Choice(getattr(recipe, kind)) for kind in self._given
         }
-        return attrs.evolve(self.config, **names, fit=self.settings, preset=None)
+        return attrs.evolve(self.config, **names, settings=self.settings, preset=None)
 
     @property
     def component_names(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Recipe:
         detector: Name of the detector.
         landmarker: Name of the landmarker.
         model: Name of the model.
-        fit: Default settings.
+        settings: How it is fitted by default.
         fitter: Name of the fitter.
         presets: Other settings, by name.
     """
@@ -49,18 +49,18 @@ class Recipe:
     detector: str
     landmarker: str
     model: str
-    fit: FitSettings
+    settings: FitSettings
     fitter: str = "lm"
     presets: Mapping[str, FitSettings] = attrs.field(factory=dict)
 
-    def settings(self, preset: str | None) -> FitSettings:
+    def settings_of(self, preset: str | None) -> FitSettings:
         """The settings of a preset; the default ones for None.
 
         Raises:
             ConfigError: if there is no such preset.
         """
         if preset is None:
-            return self.fit
+            return self.settings
         if preset not in self.presets:
             known = ", ".join(sorted(self.presets)) or "none"
             raise ConfigError(f"The recipe {self.part!r} has no preset {preset!r}. Presets: {known}.")

@@ -137,7 +137,7 @@ def result_document(
 ) -> dict[str, Any]:
     """The JSON document of one fitted part."""
     assert result.picture is not None
-    camera, embedding, index = instance.camera, instance.fit.problem.embedding, instance.index
+    camera, embedding, index = instance.camera, instance.result.problem.embedding, instance.index
     names = pipeline.component_names
     return {
         "schema": RESULT_SCHEMA,
@@ -155,8 +155,8 @@ def result_document(
         "frame": options.frame,
         "camera": {"focal": camera.focal[0].item(), "principal": camera.principal[0].tolist()},
         "parameters": instance.parameters,
-        "rms_px": instance.fit.rms_px[index].item(),
-        "iterations": instance.fit.iterations[index].item(),
+        "rms_px": instance.rms_px,
+        "iterations": instance.result.iterations[index].item(),
         "n_vertices": len(instance.vertices),
         "landmarks": {
             scheme: instance.projected(pipeline.find_embedding(scheme)) for scheme in options.schemes

@@ -25,7 +25,7 @@ def face(pipeline, photo):
 def test_the_face_is_met(face):
     width, height = face.detection.box[2:] - face.detection.box[:2]
     assert face.status is FitStatus.CONVERGED
-    assert float(face.fit.rms_px[0]) < 0.015 * np.sqrt(width * height)
+    assert face.rms_px < 0.015 * np.sqrt(width * height)
     distance = np.linalg.norm(face.projected() - face.detection.points, axis=1)
     assert np.median(distance) < 0.01 * np.sqrt(width * height)
 
@@ -141,12 +141,12 @@ def test_the_thesis_preset_frees_all(photo):
     instance = Pipeline(preset="thesis")(photo)[0][0]
     assert instance.status is not FitStatus.FAILED
     assert (instance.parameters["jaw_pose"] != 0).any()
-    assert instance.fit.problem.weighting == "confidence"
+    assert instance.result.problem.weighting == "confidence"
 
 
 def test_float64_and_float32_agree(pipeline, photo, face):
     precise = Pipeline(dtype="float64")(photo)[0][0]
-    assert precise.fit.x.dtype == torch.float64
+    assert precise.result.x.dtype == torch.float64
     np.testing.assert_allclose(face.vertices, precise.vertices, atol=3e-3)
 
 

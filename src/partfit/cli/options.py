@@ -55,7 +55,7 @@ def pipeline(config: str | None = None, **chosen: Any) -> Pipeline:
     for kind in ("detector", "landmarker", "model", "fitter"):
         if kind in given:
             given[kind] = Choice(given[kind])
-    for name, rival in (("preset", "fit"), ("focal", "field_of_view"), ("field_of_view", "focal")):
+    for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
         if name in given:
             given.setdefault(rival, None)  # the file's, which the option takes the place of
     return Pipeline.from_config(attrs.evolve(base, **given))

@@ -309,7 +309,7 @@ class RecipeConformance(_Suite):
     def test_its_stages_free_groups_of_the_model(self) -> None:
         recipe = self.make()
         model = default_registry().create("model", recipe.model)
-        for settings in (recipe.fit, *recipe.presets.values()):
+        for settings in (recipe.settings, *recipe.presets.values()):
             for stage in settings.stages:
                 assert model.columns(stage.free)
             for group in settings.prior_weights:
@@ -319,7 +319,7 @@ class RecipeConformance(_Suite):
         """With the default settings and those of each preset, as a pipeline would fit them."""
         recipe = self.make()
         fitter = default_registry().create("fitter", recipe.fitter)
-        for name, settings in {"default": recipe.fit, **recipe.presets}.items():
+        for name, settings in {"default": recipe.settings, **recipe.presets}.items():
             problem = _own_problem(recipe, settings)
             result = fitter.fit(problem)
             assert FitStatus.FAILED not in result.status, f"{name}: {result.messages}"

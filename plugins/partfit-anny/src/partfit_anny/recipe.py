@@ -27,7 +27,7 @@ def face() -> Recipe:
         detector="mediapipe-face",
         landmarker="mediapipe-face",
         model="anny-head",
-        fit=FitSettings(
+        settings=FitSettings(
             stages=(
                 Stage(_RIGID, iterations=10, kernel="huber"),
                 Stage(("betas", "expression", *_RIGID), iterations=20, kernel="huber"),
