@@ -94,10 +94,10 @@ class Objective:
         projection = projection_jacobian(self._seen(at.landmarks.points), self.camera.focal)
         projection = projection * (self.weights * root)[..., None]
         jacobian = at.landmarks.jacobian(projection, self.stage.free)
-        transposed = jacobian.transpose(1, 2)
         prior = ((at.x - self.mean) @ self.information)[:, self.columns]
-        gradient = (transposed @ (at.residual * root).flatten(1)[..., None])[..., 0] + prior
-        return NormalEquations(gradient, transposed @ jacobian + self.free_information)
+        # as a row vector times J, which is many times faster than J^T times a column vector
+        gradient = ((at.residual * root).flatten(1)[:, None] @ jacobian)[:, 0] + prior
+        return NormalEquations(gradient, jacobian.transpose(1, 2) @ jacobian + self.free_information)
 
     def held(self, at: Evaluation, equations: NormalEquations) -> Bool[Tensor, "batch columns"]:
         """Free parameters at a limit beyond which the cost would go on falling, (B, C)."""

@@ -214,6 +214,12 @@ class _Posed:
         self.offsets = self.translations - (self.rotations @ self.rest[..., None])[..., 0]
 
     @property
+    def parent_rotations(self) -> Tensor:
+        """World rotation of each joint's parent, (B, J, 3, 3); the identity for the root."""
+        eye = torch.eye(3, dtype=self.local.dtype, device=self.local.device).expand(len(self.local), 1, 3, 3)
+        return torch.cat([eye, self.rotations], dim=1)[:, [p + 1 for p in self.parents]]
+
+    @property
     def pose_features(self) -> Tensor:
         """vec(R_j - I) of all joints but the root, (B, 9 (J - 1))."""
         eye = torch.eye(3, dtype=self.local.dtype, device=self.local.device)
@@ -282,9 +288,8 @@ class _SkinnedLinearization(Linearization):
         rest = _shaped(self.state, function.template, function.shapedirs, function.posedirs)
         self.rest = rest.unflatten(1, (function.n_landmarks, function.support))  # (B, L, K, 3)
         self.blended = torch.einsum("lkj,bjac->blkac", function.weights, self.state.rotations)
-        self.at_root = (self.blended @ self.rest[..., None])[..., 0].sum(dim=2)
-        self.at_root = self.at_root + function.joint_weights @ self.state.offsets
-        self.points = self.at_root + self.state.transl[:, None]
+        turned = (self.blended @ self.rest[..., None])[..., 0].sum(dim=2)
+        self.points = turned + function.joint_weights @ self.state.offsets + self.state.transl[:, None]
 
     def jacobian(self, projection: Tensor, groups: Sequence[str]) -> Tensor:
         function, model = self.function, self.function.model
@@ -299,11 +304,8 @@ class _SkinnedLinearization(Linearization):
         if columns.coefficients:
             carried = (projection[..., None, :] * function.joint_weights[:, None, :, None]).flatten(3)
             result.baddbmm_(carried.flatten(1, 2), self._offset_derivatives(columns))
-        for group, joints, where in columns.poses:
-            by_joint = torch.cat([self._joint_block(projection, through, j) for j in joints], dim=-1)
-            if group.basis is not None:
-                by_joint = by_joint @ torch.as_tensor(group.basis.copy()).to(projection)
-            result[..., where] = by_joint
+        if columns.poses:
+            result[..., columns.pose] = self._pose_columns(projection, through, columns)
         if columns.transl is not None:
             result[..., columns.transl] = projection.flatten(1, 2)
         return result
@@ -317,38 +319,55 @@ class _SkinnedLinearization(Linearization):
         derivatives = torch.stack(moved, dim=1) - state.rotations @ rest
         return F.pad(derivatives.flatten(1, 2), (0, columns.total - len(columns.coefficients)))
 
-    def _joint_block(self, projection: Tensor, through: Tensor, joint: int) -> Tensor:
-        """Columns of one joint's rotvec r: a turn J_l(r) dr in the parent's frame about the joint."""
-        state, parent = self.state, self.state.parents[joint]
-        turn = left_jacobian(state.rotvecs[:, joint])
-        carried = turn if parent < 0 else state.rotations[:, parent] @ turn
-        arm = self._arm(joint)
+    def _pose_columns(self, projection: Tensor, through: Tensor, columns: _Columns) -> Tensor:
+        """Columns of the pose groups: a turn J_l(r) dr of each joint, in its parent's frame, about it."""
+        joints = [joint for _, chosen in columns.poses for joint in chosen]
+        turns = left_jacobian(self.state.rotvecs[:, joints])
+        carried = self.state.parent_rotations[:, joints] @ turns
         # row a of the projection: a . (q x d) = q . (d x a)
-        block = torch.linalg.cross(arm[:, :, None].expand_as(projection), projection).flatten(1, 2) @ carried
-        if self.function.posedirs is not None and joint > 0:
-            block = block + self._corrective_block(through, joint, turn)
-        return block
+        levers = torch.linalg.cross(self._arms(joints)[:, :, None], projection[:, :, :, None])
+        result = levers.flatten(3).flatten(1, 2) @ _block_diagonal(carried)
+        if self.function.posedirs is not None:
+            result = result + self._corrective_columns(through, joints, turns)
+        by_group = result.split([3 * len(chosen) for _, chosen in columns.poses], dim=-1)
+        mapped = [
+            block if group.basis is None else block @ torch.as_tensor(group.basis.copy()).to(block)
+            for block, (group, _) in zip(by_group, columns.poses, strict=True)
+        ]
+        return torch.cat(mapped, dim=-1)
 
-    def _arm(self, joint: int) -> Tensor:
-        """Lever of each landmark's part below a joint, from that joint, (B, L, 3)."""
+    def _arms(self, joints: list[int]) -> Tensor:
+        """Lever of each landmark's part at or below some joints, from these joints, (B, L, joints, 3)."""
         function, state = self.function, self.state
-        if joint == 0:
-            return self.at_root - state.translations[:, :1]
-        below = function.descendants[joint]
-        weights, joint_weights = function.weights * below, function.joint_weights * below
-        blended = torch.einsum("lkj,bjac->blkac", weights, state.rotations)
-        moved = (blended @ self.rest[..., None])[..., 0].sum(dim=2) + joint_weights @ state.offsets
-        return moved - joint_weights.sum(dim=1)[:, None] * state.translations[:, None, joint]
+        moments = torch.einsum("lkj,blkc->bljc", function.weights, self.rest)
+        moved = torch.einsum("bjac,bljc->blja", state.rotations, moments)
+        moved = moved + function.joint_weights[..., None] * state.offsets[:, None]
+        below = function.descendants[joints]
+        weight = function.joint_weights @ below.T
+        return below @ moved - weight[..., None] * state.translations[:, None, joints]
 
-    def _corrective_block(self, through: Tensor, joint: int, turn: Tensor) -> Tensor:
-        """Columns by way of the pose correctives: d vec(R) = vec([J_l dr]x R)."""
-        function = self.function
+    def _corrective_columns(self, through: Tensor, joints: list[int], turns: Tensor) -> Tensor:
+        """Columns of joints by way of the pose correctives: d vec(R) = vec([J_l dr]x R)."""
+        function, batch = self.function, len(turns)
         assert function.posedirs is not None
-        batch, n_landmarks = len(turn), function.n_landmarks
-        basis = function.posedirs[..., 9 * (joint - 1) : 9 * joint].reshape(n_landmarks, -1, 9)
-        by_feature = torch.bmm(through, basis).view(-1, batch, 9).transpose(0, 1)
-        d_rotation = hat(turn.transpose(1, 2)) @ self.state.local[:, None, joint]  # (B, 3, 3, 3)
-        return by_feature @ d_rotation.flatten(2).transpose(1, 2)
+        basis = function.posedirs.flatten(0, 1).view(function.n_landmarks, -1, function.posedirs.shape[-1])
+        by_feature = torch.bmm(through, basis).view(-1, batch, basis.shape[-1]).transpose(0, 1)
+        d_rotations = hat(turns.transpose(2, 3)) @ self.state.local[:, joints][:, :, None]
+        d_features = turns.new_zeros(batch, basis.shape[-1], 3 * len(joints))
+        for i, joint in enumerate(joints):
+            if joint > 0:
+                d_feature = d_rotations[:, i].flatten(2).transpose(1, 2)
+                d_features[:, 9 * (joint - 1) : 9 * joint, 3 * i : 3 * i + 3] = d_feature
+        return by_feature @ d_features
+
+
+def _block_diagonal(blocks: Tensor) -> Tensor:
+    """(B, 3n, 3n) with the n blocks (B, n, 3, 3) on its diagonal."""
+    batch, n = blocks.shape[:2]
+    result = blocks.new_zeros(batch, n, 3, n, 3)
+    index = torch.arange(n, device=blocks.device)
+    result[:, index, :, index] = blocks.transpose(0, 1)
+    return result.view(batch, 3 * n, 3 * n)
 
 
 @attrs.frozen
@@ -357,13 +376,15 @@ class _Columns:
 
     Attributes:
         coefficients: The chosen columns of shapedirs; they come first in the Jacobian.
-        poses: For each chosen pose group: the group, its joints, its columns in the Jacobian.
+        poses: The chosen pose groups and their joints.
+        pose: The columns of all of them.
         transl: The columns of the translation, or None.
         total: Number of columns.
     """
 
     coefficients: list[int]
-    poses: list[tuple[ParameterGroup, range, slice]]
+    poses: list[tuple[ParameterGroup, range]]
+    pose: slice
     transl: slice | None
     total: int
 
@@ -376,10 +397,11 @@ class _Columns:
             joints = range(first_joint, first_joint + _n_joints(group))
             first_joint = joints.stop
             if group.name in groups:
-                poses.append((group, joints, slice(end, end + group.size)))
+                poses.append((group, joints))
                 end += group.size
+        pose = slice(len(coefficients), end)
         transl = slice(end, end + 3) if "transl" in groups else None
-        return cls(coefficients, poses, transl, end + (3 if transl else 0))
+        return cls(coefficients, poses, pose, transl, end + (3 if transl else 0))
 
 
 def _n_joints(group: ParameterGroup) -> int:
