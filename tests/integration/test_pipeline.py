@@ -89,7 +89,7 @@ def test_several_faces_in_pictures_of_mixed_sizes(pipeline, photo):
         for instance in result:
             assert instance.status is FitStatus.CONVERGED
     alone = pipeline(one)[0][0]
-    np.testing.assert_allclose(results[2][0].vertices, alone.vertices, atol=2e-3)
+    np.testing.assert_allclose(results[2][0].vertices, alone.vertices, atol=5e-5)
 
 
 def test_a_rotated_photograph(pipeline, photo, face):

@@ -42,13 +42,14 @@ class LevenbergMarquardt(Fitter):
 
         Attributes:
             damping: `scaled`: D = diag(H), Marquardt's choice; `additive`: D = I, thesis eq. 3.31.
-            initial_damping: First lambda of each stage.
+            initial_damping: First lambda of each stage. Small, since the closed-form start is near: a large
+                one slows down the directions that landmarks hardly tell, such as depth.
             tolerance: An item has converged when an iteration lowers its cost by a smaller share.
             max_damping: An item has stalled when lambda grows beyond this.
         """
 
         damping: Literal["scaled", "additive"] = "scaled"
-        initial_damping: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0))
+        initial_damping: float = attrs.field(default=1e-6, validator=attrs.validators.gt(0))
         tolerance: float = attrs.field(default=1e-4, validator=attrs.validators.ge(0))
         max_damping: float = attrs.field(default=1e8, validator=attrs.validators.gt(0))
 

@@ -339,6 +339,8 @@ class _SkinnedLinearization(Linearization):
     def _arms(self, joints: list[int]) -> Tensor:
         """Lever of each landmark's part at or below some joints, from these joints, (B, L, joints, 3)."""
         function, state = self.function, self.state
+        if joints == [0]:  # the root carries everything
+            return (self.points - state.transl[:, None] - state.translations[:, :1])[:, :, None]
         moments = torch.einsum("lkj,blkc->bljc", function.weights, self.rest)
         moved = torch.einsum("bjac,bljc->blja", state.rotations, moments)
         moved = moved + function.joint_weights[..., None] * state.offsets[:, None]
