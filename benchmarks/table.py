@@ -1,8 +1,7 @@
 """Write measured figures into benchmarks/README.md.
 
-partfit bench --picture examples/astronaut.jpg --out speed.json
-python benchmarks/faces.py LABELS.json > faces.json
-python benchmarks/table.py speed.json faces.json
+python benchmarks/table.py SPEED.json FACES.json, where `partfit bench --picture PHOTO --out SPEED.json` wrote
+the first file and `python benchmarks/faces.py LABELS.json > FACES.json` the second.
 """
 
 import json
