@@ -19,15 +19,16 @@ def main(speed_file: Path, faces_file: Path) -> None:
 
 
 def speed_lines(report: dict) -> list[str]:
-    machine, gemm = report["machine"], report["gemm_before"]
+    machine, gemm, after = report["machine"], report["gemm_before"], report["gemm_after"]
     batches = sorted({row["batch"] for row in report["fit"]})
     cells = {(row["landmarks"], row["batch"]): row for row in report["fit"]}
     picture = report["picture"]
+    width, height = picture["size"]
     return [
         "\n## Speed\n",
         f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}.",
         f"A float32 product of two {gemm['side']} x {gemm['side']} matrices took {gemm['ms']:.1f} ms",
-        f"({gemm['gflops']:.0f} GFLOP/s) before and {report['gemm_after']['ms']:.1f} ms after the other figures.\n",
+        f"({gemm['gflops']:.0f} GFLOP/s) before and {after['ms']:.1f} ms after the other figures.\n",
         "Both stages of a fit, milliseconds an item (best of several):\n",
         "| landmarks x parameters | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
         "| --- |" + " ---: |" * len(batches),
@@ -37,7 +38,7 @@ def speed_lines(report: dict) -> list[str]:
             + " |"
             for landmarks in sorted({row["landmarks"] for row in report["fit"]})
         ),
-        f"\nFrom a JPEG file of {picture['size'][0]} x {picture['size'][1]} pixels, faces: {picture['instances']},",
+        f"\nFrom a JPEG file of {width} x {height} pixels, faces: {picture['instances']},",
         "to vertices, warm, milliseconds: "
         + ", ".join(f"{name} {value:.1f}" for name, value in picture["ms"].items())
         + ".\n",
@@ -49,7 +50,7 @@ def faces_lines(report: dict) -> list[str]:
     errors = report["error_percent_of_box"]
     return [
         "\n## Accuracy\n",
-        f"{report['found']} of {report['faces']} labelled faces found, {report['detected']} detections in all.",
+        f"{report['found']} of {report['faces']} labelled faces found, detections: {report['detected']}.",
         "Mean distance from the labels in percent of the box of the labelled points:\n",
         "| points | network | fit | ratio |",
         "| --- | ---: | ---: | ---: |",
