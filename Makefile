@@ -25,8 +25,8 @@ demo: setup ## fit the face in a photograph and name the files written
 test: setup ## run the tests, in minutes
 	HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,dev)) $(RUN)python -m pytest -n 2 -m "not slow"
 
-test-all: setup ## run the slow tests too
-	HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,dev)) $(RUN)python -m pytest -n 2
+test-all: setup ## run the slow tests too, and ten times as many examples of each property
+	HYPOTHESIS_PROFILE=thorough $(RUN)python -m pytest -n 2
 
 lint: setup ## check style and types
 	$(RUN)ruff check .

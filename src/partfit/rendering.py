@@ -190,11 +190,12 @@ def draw_panel(
     focal: float,
     principal: tuple[float, float],
     landmarks: Sequence[Detection] = (),
+    upright: Sequence[Mesh] | None = None,
 ) -> Image.Image:
     """A sheet for judging fits, with a row for each mesh: photograph, overlay, front view, side view.
 
-    Photograph and overlay are cut out around the mesh. The front view looks along the camera's axis; for
-    the side view the mesh is turned about the vertical so that what faced the camera faces left.
+    Photograph and overlay are cut out around the mesh. The views show `upright`: the front as it is, the
+    side turned about the vertical so that what faced the camera faces left.
 
     Args:
         pixels: (H, W, 3) RGB, uint8.
@@ -202,6 +203,7 @@ def draw_panel(
         focal: Focal length in pixels.
         principal: Principal point (x, y) in pixels.
         landmarks: Detections, drawn as by `draw_landmarks`.
+        upright: Each mesh turned to face the camera; by default the meshes as they are seen.
 
     Raises:
         InputError: if there is no mesh.
@@ -210,7 +212,7 @@ def draw_panel(
         raise InputError("A panel shows meshes, found none. For landmarks alone use draw_landmarks.")
     image = _photograph(pixels)
     sheet = Image.new("RGB", (4 * PANEL_TILE, len(meshes) * PANEL_TILE))
-    for row, mesh in enumerate(meshes):
+    for row, (mesh, facing) in enumerate(zip(meshes, upright or meshes, strict=True)):
         left, top, side = _cutout(mesh, focal, principal, image.size)
         zoom = PANEL_TILE / side
         photograph = _cut(image, left, top, side)
@@ -221,7 +223,7 @@ def draw_panel(
             ((principal[0] - left + 0.5) * zoom - 0.5, (principal[1] - top + 0.5) * zoom - 0.5),
             [_shifted(detection, left, top).mapped(zoom) for detection in landmarks],
         )
-        tiles = (photograph, overlay, _studio_view(mesh, 0.0), _studio_view(mesh, math.pi / 2))
+        tiles = (photograph, overlay, _studio_view(facing, 0.0), _studio_view(facing, math.pi / 2))
         for column, tile in enumerate(tiles):
             sheet.paste(tile, (column * PANEL_TILE, row * PANEL_TILE))
     return sheet

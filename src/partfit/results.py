@@ -256,7 +256,13 @@ def panel_image(result: ImageResult) -> Image:
     Raises:
         InputError: if nothing was fitted.
     """
-    return draw_panel(*_view(result))
+    # the model frame is y up and looks along +z: turned half a turn about x it faces the camera
+    upright = [
+        Mesh(instance.vertices_model_frame * [1, -1, -1], instance.faces)
+        for instance in result
+        if instance.status is not FitStatus.FAILED
+    ]
+    return draw_panel(*_view(result), upright=upright)
 
 
 def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:
