@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 from makehuman import SEGMENTS, HeadMesh, load_head
-from population import PUBLISHED, measure, sample_coefficients
+from population import TARGETS, measure, sample_coefficients
 from surface import visible_directions
 
 ASSET = Path(__file__).parents[1] / "src/partfit_anny/assets/anny_head.npz"
@@ -248,7 +248,7 @@ def _print_measures(head: HeadMesh, points: np.ndarray, identity: Identity) -> N
     of_samples = measure(head, points[:, : len(head.vertices)], points[:, -2:])
     of_mean = measure(head, identity.vertices[None], identity.joints[None, -2:])
     for name, values in of_samples.items():
-        target = "{:.1f} +- {:.1f}".format(*PUBLISHED[name]) if name in PUBLISHED else "-"
+        target = "{:.1f} +- {:.1f}".format(*TARGETS[name]) if name in TARGETS else "-"
         spread = f"{values.mean() * 1e3:.1f} +- {values.std() * 1e3:.1f}"
         print(f"{name:30s} mean head {of_mean[name][0] * 1e3:.1f}, samples {spread}, published {target} mm")
 

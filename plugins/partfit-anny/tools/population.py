@@ -3,7 +3,7 @@
 Anny offers sliders, not statistics. The distributions below were set by hand so that the measures of
 `measure` come near to those of adults; the targets are the men and women, half each, of
 Zhuang & Bradtmiller, "Head-and-face anthropometric survey of U.S. respirator users",
-J. Occup. Environ. Hyg. 2(11), 2005, 567-576. `bake_head.py` prints both.
+J. Occup. Environ. Hyg. 2(11), 2005, 567-576, not checked against the printed tables. `bake_head.py` prints both.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ PROPORTIONS = {
 #: Left and right halves of a paired change differ by this fraction of its deviation.
 ASYMMETRY = 0.25
 
-#: Measure: (mean, standard deviation) in millimetres, Zhuang & Bradtmiller 2005.
-PUBLISHED = {
+#: Measure: (mean, standard deviation) in millimetres, after Zhuang & Bradtmiller 2005.
+TARGETS = {
     "interpupillary distance": (63.2, 3.8),
     "head breadth": (149.9, 6.6),
     "bizygomatic breadth": (139.3, 7.9),
