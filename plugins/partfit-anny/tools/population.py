@@ -3,7 +3,8 @@
 Anny offers sliders, not statistics. The distributions below were set by hand so that the measures of
 `measure` come near to those of adults; the targets are the men and women, half each, of
 Zhuang & Bradtmiller, "Head-and-face anthropometric survey of U.S. respirator users",
-J. Occup. Environ. Hyg. 2(11), 2005, 567-576, not checked against the printed tables. `bake_head.py` prints both.
+J. Occup. Environ. Hyg. 2(11), 2005, 567-576, not checked against the printed tables.
+`bake_head.py` prints both.
 """
 
 from __future__ import annotations
