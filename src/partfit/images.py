@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from partfit.errors import InputError
+from partfit.geometry.pixels import resize_points
 
 PictureSource: TypeAlias = str | Path | np.ndarray | Image.Image
 
@@ -84,11 +85,11 @@ class Picture:
 
     def to_full(self, points: Shaped[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """Map points (*batch, 2) of `pixels` to the full picture."""
-        return (np.asarray(points, dtype=float) + 0.5) * self.reduction - 0.5
+        return resize_points(points, self.reduction)
 
     def to_pixels(self, points: Shaped[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """Map points (*batch, 2) of the full picture to `pixels`."""
-        return (np.asarray(points, dtype=float) + 0.5) / self.reduction - 0.5
+        return resize_points(points, 1 / self.reduction)
 
 
 def load_picture(source: PictureSource) -> Picture:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from partfit.arrays import integers, reals, strings
 from partfit.component import Component
 from partfit.errors import InputError, ShapeError
+from partfit.geometry.pixels import resize_points
 
 
 def content_hash(*parts: np.ndarray | str) -> str:
@@ -248,9 +249,9 @@ class Detection:
         """The same detection in a picture resized by `factor`: x' = (x + 0.5) * factor - 0.5."""
         return attrs.evolve(
             self,
-            points=(self.points + 0.5) * factor - 0.5,
+            points=resize_points(self.points, factor),
             scale=self.scale * factor,
-            box=(self.box + 0.5) * factor - 0.5,
+            box=resize_points(self.box, factor),
         )
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from partfit.errors import InputError, ShapeError
 from partfit.files import MESH_FORMATS, MeshFormat, atomic_write
+from partfit.geometry.topology import vertex_normals
 
 if TYPE_CHECKING:
     import trimesh
@@ -58,17 +59,8 @@ class Mesh:
     @cached_property
     def normals(self) -> Float[np.ndarray, "vertices 3"]:
         """(V, 3) unit vertex normals: the mean of the faces', weighted by area; (0, 0, 1) without one."""
-        a, b, c = np.moveaxis(self.vertices[self.faces], 1, 0)
-        doubled_areas = np.cross(b - a, c - a)
-        total = np.stack(
-            [
-                np.bincount(self.faces.ravel(), np.repeat(doubled_areas[:, axis], 3), len(self.vertices))
-                for axis in range(3)
-            ],
-            axis=1,
-        )
-        lengths = np.linalg.norm(total, axis=1, keepdims=True)
-        return np.where(lengths > 0, total / np.maximum(lengths, np.finfo(float).tiny), [0.0, 0.0, 1.0])
+        normals = vertex_normals(self.vertices, self.faces)
+        return np.where(normals.any(axis=1, keepdims=True), normals, [0.0, 0.0, 1.0])
 
 
 def write_mesh(

@@ -138,12 +138,12 @@ class Instance:
     @cached_property
     def vertices(self) -> np.ndarray:
         """(V, 3), metres, in the camera frame."""
-        return self.model.vertices(self.result.x[self.index, None])[0].cpu().numpy()
+        return self.model.vertices(self._x)[0].cpu().numpy()
 
     @property
     def vertices_model_frame(self) -> np.ndarray:
         """(V, 3), metres, without the rigid motion: in the model's own frame."""
-        x = self.result.x[self.index, None].clone()
+        x = self._x.clone()
         for group in self.model.groups:
             if group.rigid:
                 x[:, self.model.slices[group.name]] = 0
@@ -152,9 +152,13 @@ class Instance:
     def projected(self, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
         """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another embedding."""
         chosen = embedding or self.result.problem.embedding
-        x = self.result.x[self.index, None]
-        points = self.model.landmarks(chosen, x).points(x)
-        return self.camera.to(x).project(points)[0].cpu().numpy()
+        points = self.model.landmarks(chosen, self._x).points(self._x)
+        return self.camera.to(points).project(points)[0].cpu().numpy()
+
+    @property
+    def _x(self) -> torch.Tensor:
+        """The parameter vector, as a batch of one."""
+        return self.result.x[self.index, None]
 
 
 @attrs.frozen(eq=False)
@@ -271,21 +275,16 @@ class Pipeline:
         Raises:
             ConfigError: if a component was given as an object, which has no name to write down.
         """
-        for kind in sorted(self._objects):
-            raise ConfigError(f"{kind}: was given as an object; a configuration needs a name.")
-        recipe = self.recipe
-        names: dict[str, Any] = {
-            kind: getattr(self.config, kind) or Choice(getattr(recipe, kind)) for kind in self._given
-        }
+        if self._objects:
+            raise ConfigError(f"{min(self._objects)}: was given as an object; a configuration needs a name.")
+        names: dict[str, Any] = {kind: self._choice(kind) for kind in self._given}
         return attrs.evolve(self.config, **names, settings=self.settings, preset=None)
 
     @property
     def component_names(self) -> dict[str, str]:
         """The name of each component; the class of one that was given as an object."""
         return {
-            kind: type(given).__name__
-            if kind in self._objects
-            else (getattr(self.config, kind) or Choice(getattr(self.recipe, kind))).name
+            kind: type(given).__name__ if kind in self._objects else self._choice(kind).name
             for kind, given in self._given.items()
         }
 
@@ -327,7 +326,7 @@ class Pipeline:
         loaded = [load_or_error(source) for source in sources]
         pictures = [picture for picture in loaded if isinstance(picture, Picture)]
         clock.lap("load")
-        detections = self.locate(pictures, clock)
+        detections = self._locate(pictures, clock)
         groups = iter(self.fit(pictures, detections))
         clock.lap("fit")
         shares = clock.shares(max(len(pictures), 1))
@@ -338,9 +337,11 @@ class Pipeline:
             for item in loaded
         ]
 
-    def locate(self, pictures: Sequence[Picture], clock: _Clock | None = None) -> list[list[Detection]]:
+    def locate(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         """The landmarks of every part in the pictures, in pixels of the full pictures."""
-        clock = clock or _Clock()
+        return self._locate(pictures, _Clock())
+
+    def _locate(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Detection]]:
         pixels = [picture.pixels for picture in pictures]
         regions = self.detector.detect(pixels) if pixels else []
         _check_lists(self.detector, "detect", regions, len(pixels))
@@ -392,10 +393,14 @@ class Pipeline:
         dtype = getattr(torch, config.dtype)
         return Camera.for_images([p.size for p in pictures], focals, dtype=dtype, device=config.device)
 
+    def _choice(self, kind: str) -> Choice:
+        """The component that was named, or the recipe's."""
+        return getattr(self.config, kind) or Choice(getattr(self.recipe, kind))
+
     def _component(self, kind: str) -> Any:
         if kind in self._objects:
             return self._given[kind]
-        choice = _as_choice(self._given[kind]) or Choice(getattr(self.recipe, kind))
+        choice = self._choice(kind)
         options = dict(choice.options)
         target = self.registry.resolve(kind, choice.name)
         if isinstance(target, type) and "device" in attrs.fields_dict(getattr(target, "Config", NoConfig)):

@@ -125,7 +125,7 @@ def save_result(
         path = folder / f"{stem}-overlay.png"
         write_png(path, overlay_image(result))
         written.append(path)
-    if options.panel and _meshes(result):
+    if options.panel and _fitted(result):
         path = folder / f"{stem}-panel.png"
         write_png(path, panel_image(result))
         written.append(path)
@@ -257,11 +257,7 @@ def panel_image(result: ImageResult) -> Image:
         InputError: if nothing was fitted.
     """
     # the model frame is y up and looks along +z: turned half a turn about x it faces the camera
-    upright = [
-        Mesh(instance.vertices_model_frame * [1, -1, -1], instance.faces)
-        for instance in result
-        if instance.status is not FitStatus.FAILED
-    ]
+    upright = [Mesh(i.vertices_model_frame * [1, -1, -1], i.faces) for i in _fitted(result)]
     return draw_panel(*_view(result), upright=upright)
 
 
@@ -277,11 +273,12 @@ def _view(result: ImageResult) -> tuple[np.ndarray, list[Mesh], float, tuple[flo
     assert picture is not None
     camera = result.instances[0].camera
     x, y = picture.to_pixels(camera.principal[0].cpu().numpy())
-    return picture.pixels, _meshes(result), camera.focal[0].item() / picture.reduction, (x, y)
+    meshes = [Mesh(instance.vertices, instance.faces) for instance in _fitted(result)]
+    return picture.pixels, meshes, camera.focal[0].item() / picture.reduction, (x, y)
 
 
-def _meshes(result: ImageResult) -> list[Mesh]:
-    return [Mesh(i.vertices, i.faces) for i in result if i.status is not FitStatus.FAILED]
+def _fitted(result: ImageResult) -> list[Instance]:
+    return [instance for instance in result if instance.status is not FitStatus.FAILED]
 
 
 def _remove_stale(stem: str, folder: Path, count: int) -> None:

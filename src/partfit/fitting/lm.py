@@ -58,18 +58,18 @@ class LevenbergMarquardt(Fitter):
     @torch.no_grad()
     def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
-        usable = (landmark_weights(problem) > 0).any(-1)
-        counts, spread = usable.sum(1), _spread(problem.points, usable)
+        objectives = [Objective(problem, stage, landmarks) for stage in problem.stages]
+        last = objectives[-1] if objectives else Objective(problem, Stage(()), landmarks)
+        counts, spread = last.usable.sum(1), _spread(problem.points, last.usable)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
         state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
-        for stage in problem.stages:
-            self._minimize(Objective(problem, stage, landmarks), stage, state)
+        for objective in objectives:
+            self._minimize(objective, state)
         x = problem.model.canonical(state.x)
-        objective = Objective(problem, problem.stages[-1] if problem.stages else Stage(()), landmarks)
-        cost = objective.evaluate(x).cost
+        cost = last.evaluate(x).cost
         state.fail(~torch.isfinite(cost))
         cost = torch.where(state.failed, torch.inf, cost)
-        rms = torch.where(state.failed, torch.nan, objective.rms_px(x))
+        rms = torch.where(state.failed, torch.nan, last.rms_px(x))
         status = tuple(state.status(i) for i in range(len(x)))
         messages = tuple(
             _message(s, count, problem.points.shape[1], extent)
@@ -77,12 +77,12 @@ class LevenbergMarquardt(Fitter):
         )
         return FitResult(problem, x, status, messages, cost, rms, state.iterations)
 
-    def _minimize(self, objective: Objective, stage: Stage, state: _State) -> None:
+    def _minimize(self, objective: Objective, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)
         here = objective.evaluate(state.x)
         state.fail(~torch.isfinite(here.cost))
         equations = None
-        for _ in range(stage.iterations):
+        for _ in range(objective.stage.iterations):
             if not bool(state.active.any()):
                 break
             equations = equations or objective.normal_equations(here)

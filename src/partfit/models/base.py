@@ -231,7 +231,8 @@ class ParametricModel(Component):
         """Indices in the parameter vector of the named groups, in the order of the vector."""
         for name in names:
             self.group(name)
-        return [i for g in self.groups if g.name in names for i in range(*self.slices[g.name].indices(10**9))]
+        chosen = [where for name, where in self.slices.items() if name in names]
+        return [i for where in chosen for i in range(where.start, where.stop)]
 
     def pack(self, parameters: Mapping[str, Tensor], like: Tensor, batch: int = 1) -> Tensor:
         """The parameter vector (B, P) of named groups (B, size); groups that are not named are zero.

@@ -20,6 +20,7 @@ from PIL import Image
 
 from partfit.errors import ConfigError
 from partfit.geometry.crops import Crop
+from partfit.geometry.pixels import resize_points
 from partfit.landmarks import Detector, Region
 from partfit_mediapipe.networks import Backend, load_network
 from partfit_mediapipe.pictures import check_picture, network_inputs
@@ -133,7 +134,7 @@ class FaceDetector(Detector):
         largest = _TILE_FACE * search.crops[0].size
         small = [candidates.where(_box_sides(candidates.points) < largest) for candidates in found[1:]]
         faces = _suppress(_joined([found[0], *small]))
-        return [_region((points + 0.5) * search.block - 0.5, score) for points, score in faces]
+        return [_region(resize_points(points, search.block), score) for points, score in faces]
 
 
 def _search(image: UInt8[np.ndarray, "height width 3"], tiles: bool) -> _Search:
