@@ -40,8 +40,7 @@ def evaluate(labels: Path, preset: str | None = None) -> dict[str, object]:
     names = sorted({face["image"] for face in faces})
     pipeline = partfit.Pipeline(preset=preset)
     results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
-    ibug = pipeline.find_embedding("ibug68")
-    rows = [errors(np.array(face["points"]), results[face["image"]], ibug) for face in faces]
+    rows = [errors(np.array(face["points"]), results[face["image"]]) for face in faces]
     found = np.array([row for row in rows if row is not None])
     network68, fit68, network51, fit51 = found.mean(axis=0)
     instances = [instance for result in results.values() for instance in result]
@@ -58,7 +57,7 @@ def evaluate(labels: Path, preset: str | None = None) -> dict[str, object]:
     }
 
 
-def errors(points, result, ibug):
+def errors(points, result):
     """Network and fit against the labels of one face, (4,) percent of its box; None if it is not found."""
     size = np.sqrt(np.prod(np.ptp(points, axis=0)))
     distances = [
@@ -69,7 +68,7 @@ def errors(points, result, ibug):
         return None
     instance = result[int(np.argmin(distances))]
     network = np.linalg.norm(instance.detection.points[IBUG_IN_MEDIAPIPE] - points, axis=1)
-    fit = np.linalg.norm(instance.projected(ibug) - points, axis=1)
+    fit = np.linalg.norm(instance.projected("ibug68") - points, axis=1)
     return 100 * np.array([network.mean(), fit.mean(), network[17:].mean(), fit[17:].mean()]) / size
 
 

@@ -76,26 +76,35 @@ def to_dict(config: Any) -> dict[str, Any]:
     return _table(config, "")
 
 
+def read_table(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file as it is.
+
+    Raises:
+        ConfigError: if the file cannot be read or is not TOML.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not a TOML file in UTF-8: {error}.") from error
+
+
 def read_toml(path: str | Path, config_class: type[T]) -> T:
     """Read a configuration from a TOML file.
 
     Paths in the file are taken as they stand: relative ones count from the working directory.
 
     Raises:
-        ConfigError: if the file cannot be read, is not TOML, or as `from_dict`; the message begins with
-            the file's path.
+        ConfigError: as `read_table`, or as `from_dict`; the message begins with the file's path.
     """
-    import tomllib
-
+    table = read_table(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return from_dict(config_class, tomllib.loads(text))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+        return from_dict(config_class, table)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not a TOML file in UTF-8: {error}.") from error
 
 
 def write_toml(config: Any, path: str | Path) -> None:

@@ -205,10 +205,16 @@ class Detection:
         score: In [0, 1], how sure the landmarker is that the part is there.
         box: (x0, y0, x1, y1).
         side: `left`, `right` or None.
+        points_3d: (L, 3) metres, relative to one another: their common origin means nothing. Axes: those of
+            a camera that looks straight at the part, +x and +y along the picture's, +z away. None when the
+            landmarker says nothing about depth.
+        scale_3d: (L, 3) standard deviation of each coordinate of `points_3d`, metres, > 0; infinite where
+            unknown. None exactly when `points_3d` is.
 
     Raises:
         ShapeError: if an array has another shape.
-        InputError: if a confidence does not lie in [0, 1].
+        InputError: if a confidence does not lie in [0, 1], or one of `points_3d` and `scale_3d` comes
+            without the other.
     """
 
     scheme: LandmarkScheme
@@ -218,14 +224,25 @@ class Detection:
     score: float = 1.0
     box: np.ndarray = attrs.field(converter=reals, kw_only=True)
     side: str | None = attrs.field(default=None, kw_only=True)
+    points_3d: np.ndarray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(reals), kw_only=True
+    )
+    scale_3d: np.ndarray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(reals), kw_only=True
+    )
 
     def __attrs_post_init__(self) -> None:
         n = len(self.scheme)
-        for field, shape in (("points", (n, 2)), ("scale", (n, 2)), ("confidence", (n,))):
-            if getattr(self, field).shape != shape:
-                raise ShapeError(
-                    f"{field} of a {self.scheme.name!r} detection", str(shape), getattr(self, field).shape
-                )
+        shapes = {"points": (n, 2), "scale": (n, 2), "confidence": (n,)}
+        shapes |= {"points_3d": (n, 3), "scale_3d": (n, 3)}
+        for field, shape in shapes.items():
+            array = getattr(self, field)
+            if array is not None and array.shape != shape:
+                raise ShapeError(f"{field} of a {self.scheme.name!r} detection", str(shape), array.shape)
+        if (self.points_3d is None) != (self.scale_3d is None):
+            raise InputError(
+                f"A {self.scheme.name!r} detection needs `points_3d` and `scale_3d` together, or neither."
+            )
         outside = ~((self.confidence >= 0) & (self.confidence <= 1))
         if outside.any():
             raise InputError(

@@ -1,4 +1,4 @@
-"""The way from pictures to meshes: detector, landmarker, fitter."""
+"""The way from pictures to meshes: detector, landmarker, fitter; for one part, or several in one picture."""
 
 from __future__ import annotations
 
@@ -86,19 +86,42 @@ class PipelineConfig:
             raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
 
 
+@attrs.frozen
+class RunConfig:
+    """The pipelines of a run over several parts, as written to and read from TOML.
+
+    Attributes:
+        pipelines: One a part.
+    """
+
+    pipelines: tuple[PipelineConfig, ...] = attrs.field(validator=attrs.validators.min_len(1))
+
+
 @attrs.frozen(eq=False)
 class Instance:
     """One fitted part in one picture.
 
     Attributes:
+        pipeline: What fitted it.
         detection: Its landmarks, in pixels of the full picture.
         result: Of the batch it was fitted in.
         index: Its place there.
     """
 
+    pipeline: Pipeline = attrs.field(repr=False)
     detection: Detection
     result: FitResult = attrs.field(repr=False)
     index: int
+
+    @property
+    def part(self) -> str:
+        """The body part, as its recipe calls it."""
+        return self.pipeline.recipe.part
+
+    @property
+    def side(self) -> str | None:
+        """`left` or `right`, the subject's; None for a part that has no side."""
+        return self.detection.side
 
     @property
     def model(self) -> ParametricModel:
@@ -149,9 +172,14 @@ class Instance:
                 x[:, self.model.slices[group.name]] = 0
         return self.model.vertices(x)[0].cpu().numpy()
 
-    def projected(self, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
-        """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another embedding."""
-        chosen = embedding or self.result.problem.embedding
+    def projected(self, scheme: str | None = None) -> np.ndarray:
+        """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another scheme.
+
+        Raises:
+            ComponentError: if the scheme has no embedding on the model.
+        """
+        problem = self.result.problem
+        chosen = problem.embedding if scheme is None else self.pipeline.find_embedding(scheme, self.model)
         points = self.model.landmarks(chosen, self._x).points(self._x)
         return self.camera.to(points).project(points)[0].cpu().numpy()
 
@@ -167,7 +195,7 @@ class ImageResult:
 
     Attributes:
         picture: The picture, or None where it could not be read.
-        instances: The fitted parts, best score first.
+        instances: The fitted parts: the order of the pipelines, then best score first.
         error: Why the picture could not be used, or None.
         timings_ms: Milliseconds of each step: an equal share of the batch's.
     """
@@ -190,7 +218,9 @@ class ImageResult:
 class Pipeline:
     """Pictures in, fitted meshes out, for one body part.
 
-    Every component may be given as a name, a `Choice` (a name with options) or an object.
+    Every component may be given as a name, a `Choice` (a name with options) or an object. Two options are
+    passed on to components whose `Config` has a field of that name and that were not given it: `device`,
+    and, to models, `side`: one model is built for each side of the part that is found.
 
     Example:
         pipeline = Pipeline(part="face", fitter=Choice("lm", {"damping": "additive"}))
@@ -238,23 +268,27 @@ class Pipeline:
             dtype=dtype,
         )
         self.settings: FitSettings = settings or self.recipe.settings_of(preset)
+        self._models: dict[str | None, ParametricModel] = {}
         self.detector: Detector = self._component("detector")
         self.landmarker: Landmarker = self._component("landmarker")
 
-    @cached_property
+    @property
     def model(self) -> ParametricModel:
-        """The model; built on first use, so that landmarks alone need none."""
-        return self._component("model")
+        """The model, of its default side if it has sides; built on first use: landmarks alone need none."""
+        return self.model_of_side(None)
+
+    def model_of_side(self, side: str | None) -> ParametricModel:
+        """The model for a side of the part; the same for all sides if it has none. Built on first use."""
+        options = {} if side is None or not self._has_option("model", "side") else {"side": side}
+        key = options.get("side")
+        if key not in self._models:
+            self._models[key] = self._component("model", **options)
+        return self._models[key]
 
     @cached_property
     def fitter(self) -> Fitter:
         """The fitter; built on first use."""
         return self._component("fitter")
-
-    @cached_property
-    def embedding(self) -> LandmarkEmbedding:
-        """The landmarker's scheme on the model; found on first use."""
-        return self.find_embedding(self.landmarker.scheme.name)
 
     @classmethod
     def from_config(
@@ -288,13 +322,19 @@ class Pipeline:
             for kind, given in self._given.items()
         }
 
-    def find_embedding(self, scheme: str) -> LandmarkEmbedding:
-        """The embedding of a landmark scheme on this pipeline's model.
+    def find_embedding(self, scheme: str, model: ParametricModel | None = None) -> LandmarkEmbedding:
+        """The embedding of a landmark scheme on this pipeline's model, or on that of a side.
 
         Raises:
             ComponentError: if there is none.
         """
-        return self.registry.create("embedding", f"{self.model.topology.name}/{scheme}")
+        topology = (model or self.model).topology.name
+        return self.registry.create("embedding", f"{topology}/{scheme}")
+
+    def has_embedding(self, scheme: str, model: ParametricModel | None = None) -> bool:
+        """Whether a plugin lays a landmark scheme on this pipeline's model, or on that of a side."""
+        name = f"{(model or self.model).topology.name}/{scheme}"
+        return any(record.name == name for record in self.registry.components("embedding"))
 
     def __call__(self, images: PictureSource | Iterable[PictureSource]) -> list[ImageResult]:
         """Fit all parts in some pictures.
@@ -306,8 +346,7 @@ class Pipeline:
             One result a picture, in order. A picture that cannot be read has its `error` set; the
             others go on.
         """
-        sources = [images] if isinstance(images, PictureSource) else images
-        return list(self.stream(sources))
+        return list(self.stream(_listed(images)))
 
     def stream(self, images: Iterable[PictureSource], batch_size: int = 8) -> Iterator[ImageResult]:
         """The results of many pictures one after another, `batch_size` pictures in memory at a time.
@@ -315,31 +354,17 @@ class Pipeline:
         Raises:
             InputError: if `batch_size` is less than 1.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected 1 or more, found {batch_size}.")
-        sources = iter(images)
-        while batch := list(itertools.islice(sources, batch_size)):
-            yield from self._fit_batch(batch)
-
-    def _fit_batch(self, sources: Sequence[PictureSource]) -> list[ImageResult]:
-        clock = _Clock()
-        loaded = [load_or_error(source) for source in sources]
-        pictures = [picture for picture in loaded if isinstance(picture, Picture)]
-        clock.lap("load")
-        detections = self._locate(pictures, clock)
-        groups = iter(self.fit(pictures, detections))
-        clock.lap("fit")
-        shares = clock.shares(max(len(pictures), 1))
-        return [
-            ImageResult(item, tuple(next(groups)), None, shares)
-            if isinstance(item, Picture)
-            else ImageResult(None, error=item)
-            for item in loaded
-        ]
+        return stream([self], images, batch_size)
 
     def locate(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         """The landmarks of every part in the pictures, in pixels of the full pictures."""
         return self._locate(pictures, _Clock())
+
+    def _run(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Instance]]:
+        """The fitted parts in each picture."""
+        found = self.fit(pictures, self._locate(pictures, clock))
+        clock.lap("fit")
+        return found
 
     def _locate(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Detection]]:
         pixels = [picture.pixels for picture in pictures]
@@ -357,30 +382,53 @@ class Pipeline:
     def fit(
         self, pictures: Sequence[Picture], detections: Sequence[Sequence[Detection]]
     ) -> list[list[Instance]]:
-        """Fit the model to given landmarks, all pictures in one batch.
+        """Fit the model to given landmarks: all pictures in one batch, one batch for each side.
 
         Args:
             pictures: Where the sizes and focal lengths come from.
             detections: For each picture its landmarks, in pixels of the full picture.
+
+        Raises:
+            InputError: if the model has sides and a detection does not say its own.
         """
-        owners = [i for i, found in enumerate(detections) for _ in found]
-        flat = [detection for found in detections for detection in found]
+        flat = [(i, detection) for i, found in enumerate(detections) for detection in found]
+        fitted: dict[int, Instance] = {}
+        for model, places in self._by_model([detection for _, detection in flat]):
+            chosen = [flat[place] for place in places]
+            result = self._fit_model(model, [pictures[i] for i, _ in chosen], [d for _, d in chosen])
+            for index, (place, (_, detection)) in enumerate(zip(places, chosen, strict=True)):
+                fitted[place] = Instance(self, detection, result, index)
         instances: list[list[Instance]] = [[] for _ in pictures]
-        if not flat:
-            return instances
+        for place, (i, _) in enumerate(flat):
+            instances[i].append(fitted[place])
+        return instances
+
+    def _by_model(self, detections: Sequence[Detection]) -> list[tuple[ParametricModel, list[int]]]:
+        """The models to fit, and which detections are theirs."""
+        sided = bool(detections) and self._has_option("model", "side")
+        groups: dict[str | None, list[int]] = {}
+        for place, detection in enumerate(detections):
+            if sided and detection.side is None:
+                raise InputError(
+                    f"The landmarks of a {self.recipe.part} must say its side: the model "
+                    f"{self._choice('model').name!r} has a left and a right one. Give `side`."
+                )
+            groups.setdefault(detection.side if sided else None, []).append(place)
+        return [(self.model_of_side(side), places) for side, places in groups.items()]
+
+    def _fit_model(
+        self, model: ParametricModel, pictures: Sequence[Picture], detections: Sequence[Detection]
+    ) -> FitResult:
         problem = FitProblem.from_detections(
-            self.model,
-            self.embedding,
-            flat,
-            self._camera([pictures[i] for i in owners]),
+            model,
+            self.find_embedding(self.landmarker.scheme.name, model),
+            detections,
+            self._camera(pictures),
             self.settings.stages,
             weighting=self.settings.weighting,
             prior_weights=self.settings.prior_weights,
         )
-        result = self.fitter.fit(problem)
-        for index, (owner, detection) in enumerate(zip(owners, flat, strict=True)):
-            instances[owner].append(Instance(detection, result, index))
-        return instances
+        return self.fitter.fit(problem)
 
     def _camera(self, pictures: Sequence[Picture]) -> Camera:
         config = self.config
@@ -397,19 +445,63 @@ class Pipeline:
         """The component that was named, or the recipe's."""
         return getattr(self.config, kind) or Choice(getattr(self.recipe, kind))
 
-    def _component(self, kind: str) -> Any:
+    def _component(self, kind: str, **options: Any) -> Any:
+        """The component, with options that go to it unless it was given others."""
         if kind in self._objects:
             return self._given[kind]
         choice = self._choice(kind)
-        options = dict(choice.options)
+        if self._has_option(kind, "device"):
+            options["device"] = self.config.device
+        return self.registry.create(kind, choice.name, **{**options, **choice.options})
+
+    def _has_option(self, kind: str, name: str) -> bool:
+        """Whether the component is to be built here, and its `Config` has a field that was not given."""
+        if kind in self._objects:
+            return False
+        choice = self._choice(kind)
         target = self.registry.resolve(kind, choice.name)
-        if isinstance(target, type) and "device" in attrs.fields_dict(getattr(target, "Config", NoConfig)):
-            options.setdefault("device", self.config.device)
-        return self.registry.create(kind, choice.name, **options)
+        config = getattr(target, "Config", NoConfig) if isinstance(target, type) else NoConfig
+        return name in attrs.fields_dict(config) and name not in choice.options
+
+
+def stream(
+    pipelines: Sequence[Pipeline], images: Iterable[PictureSource], batch_size: int = 8
+) -> Iterator[ImageResult]:
+    """The results of several pipelines in the same pictures, for example of faces and hands.
+
+    Each picture is read once; its instances come in the order of the pipelines. `batch_size` pictures are in
+    memory at a time.
+
+    Raises:
+        InputError: if `batch_size` is less than 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected 1 or more, found {batch_size}.")
+    sources = iter(images)
+    while batch := list(itertools.islice(sources, batch_size)):
+        yield from _fit_batch(pipelines, batch)
+
+
+def _fit_batch(pipelines: Sequence[Pipeline], sources: Sequence[PictureSource]) -> list[ImageResult]:
+    clock = _Clock()
+    loaded = [load_or_error(source) for source in sources]
+    pictures = [picture for picture in loaded if isinstance(picture, Picture)]
+    clock.lap("load")
+    by_pipeline = [pipeline._run(pictures, clock) for pipeline in pipelines]
+    found = iter(zip(*by_pipeline, strict=True))
+    shares = clock.shares(max(len(pictures), 1))
+    return [
+        ImageResult(item, tuple(itertools.chain.from_iterable(next(found))), None, shares)
+        if isinstance(item, Picture)
+        else ImageResult(None, error=item)
+        for item in loaded
+    ]
 
 
 def fit(
-    images: PictureSource | Iterable[PictureSource], part: str | Recipe = "face", **options: Any
+    images: PictureSource | Iterable[PictureSource],
+    part: str | Recipe | Sequence[str | Recipe] = "face",
+    **options: Any,
 ) -> list[ImageResult]:
     """Fit all parts in some pictures with a recipe's components.
 
@@ -417,7 +509,7 @@ def fit(
 
     Args:
         images: One picture or several: paths, RGB arrays (H, W, 3), PIL images.
-        part: The recipe.
+        part: The recipe, or several: `["face", "hand"]`.
         options: As of `Pipeline`.
 
     Returns:
@@ -426,10 +518,15 @@ def fit(
     Raises:
         InputError: if one picture was given, not in a list, and cannot be read.
     """
-    results = Pipeline(part, **options)(images)
+    parts = [part] if isinstance(part, str | Recipe) else part
+    results = list(stream([Pipeline(one, **options) for one in parts], _listed(images)))
     if isinstance(images, PictureSource) and results[0].error is not None:
         raise results[0].error
     return results
+
+
+def _listed(images: PictureSource | Iterable[PictureSource]) -> Iterable[PictureSource]:
+    return [images] if isinstance(images, PictureSource) else images
 
 
 def _check_lists(component: Component, method: str, found: Any, expected: int) -> None:
@@ -463,7 +560,7 @@ def _is_object(kind: str, given: Any) -> bool:
 
 
 class _Clock:
-    """Milliseconds between laps."""
+    """Milliseconds between laps, summed over laps of one name."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
@@ -471,7 +568,7 @@ class _Clock:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.laps[name] = (now - self._last) * 1e3
+        self.laps[name] = self.laps.get(name, 0.0) + (now - self._last) * 1e3
         self._last = now
 
     def shares(self, n: int) -> dict[str, float]:

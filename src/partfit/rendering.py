@@ -161,9 +161,11 @@ def draw_overlay(
     """
     image = _photograph(pixels)
     if meshes:
-        clay = shade(meshes, focal, principal, image.size)
-        opacity = np.rint(clay[..., 3] * np.float32(_OVERLAY_OPACITY)).astype(np.uint8)
-        image.paste(Image.fromarray(clay[..., :3]), mask=Image.fromarray(opacity))
+        clay = Image.fromarray(shade(meshes, focal, principal, image.size))
+        if seen := clay.getbbox():
+            clay = clay.crop(seen)
+            opacity = clay.getchannel("A").point([round(_OVERLAY_OPACITY * alpha) for alpha in range(256)])
+            image.paste(clay.convert("RGB"), seen, mask=opacity)
     for detection in landmarks:
         _draw_dots(image, detection.points)
     return image

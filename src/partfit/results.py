@@ -23,7 +23,7 @@ from partfit.fitting import FitStatus
 from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkEmbedding, LandmarkScheme, content_hash
 from partfit.meshes import Frame, Mesh, write_mesh
-from partfit.pipeline import ImageResult, Instance, Pipeline
+from partfit.pipeline import ImageResult, Instance
 from partfit.rendering import draw_landmarks, draw_overlay, draw_panel
 
 RESULT_SCHEMA = "partfit.result/1"
@@ -37,7 +37,7 @@ class SaveOptions:
     Attributes:
         formats: Mesh formats, of `partfit.files.MESH_FORMATS`.
         frame: `camera`: the mesh as seen, y up; `model`: without the rigid motion.
-        schemes: Landmark schemes whose projected points go into the JSON.
+        schemes: Landmark schemes whose projected points go into the JSON of parts that have them.
         overlay: Whether the overlay picture is drawn.
         panel: Whether the panel is drawn: photograph, overlay, front and side view of each part.
     """
@@ -51,6 +51,7 @@ class SaveOptions:
 
 # What a landmark file holds, as `from_dict` checks it.
 _Pair: TypeAlias = tuple[float | None, float | None]
+_Triple: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 @attrs.frozen
@@ -63,6 +64,8 @@ class _DetectionEntry:
     box: tuple[float | None, float | None, float | None, float | None] | None = None
     scale: tuple[_Pair | None, ...] | None = None
     confidence: tuple[float | None, ...] | None = None
+    points_3d: tuple[_Triple | None, ...] | None = None
+    scale_3d: tuple[_Triple | None, ...] | None = None
 
     @score.validator
     def _is_probability(self, attribute: attrs.Attribute[float], value: float) -> None:
@@ -97,7 +100,7 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
 
 
 def save_result(
-    result: ImageResult, stem: str, folder: Path, pipeline: Pipeline, options: SaveOptions
+    result: ImageResult, stem: str, folder: Path, options: SaveOptions
 ) -> list[Path]:
     """Write a picture's meshes, JSON files and drawings; returns the paths written.
 
@@ -118,7 +121,7 @@ def save_result(
             write_mesh(path, vertices, instance.faces, frame=options.frame)
             written.append(path)
         path = base.with_name(f"{base.name}.json")
-        write_json(path, result_document(result, instance, pipeline, options))
+        write_json(path, result_document(result, instance, options))
         written.append(path)
     _remove_stale(stem, folder, len(result))
     if options.overlay and result.instances:
@@ -132,17 +135,15 @@ def save_result(
     return written
 
 
-def result_document(
-    result: ImageResult, instance: Instance, pipeline: Pipeline, options: SaveOptions
-) -> dict[str, Any]:
+def result_document(result: ImageResult, instance: Instance, options: SaveOptions) -> dict[str, Any]:
     """The JSON document of one fitted part."""
     assert result.picture is not None
     camera, embedding, index = instance.camera, instance.result.problem.embedding, instance.index
-    names = pipeline.component_names
+    names = instance.pipeline.component_names
     return {
         "schema": RESULT_SCHEMA,
-        "part": pipeline.recipe.part,
-        "side": instance.detection.side,
+        "part": instance.part,
+        "side": instance.side,
         "image": result.picture.source,
         "model": names["model"],
         "landmarker": names["landmarker"],
@@ -159,7 +160,9 @@ def result_document(
         "iterations": instance.result.iterations[index].item(),
         "n_vertices": len(instance.vertices),
         "landmarks": {
-            scheme: instance.projected(pipeline.find_embedding(scheme)) for scheme in options.schemes
+            scheme: instance.projected(scheme)
+            for scheme in options.schemes
+            if instance.pipeline.has_embedding(scheme, instance.model)
         },
         "hashes": _hashes(instance, embedding),
         "timings_ms": result.timings_ms,
@@ -182,22 +185,27 @@ def landmarks_document(detections: Sequence[Detection], picture: Picture) -> dic
                 "points": detection.points,
                 "scale": detection.scale,
                 "confidence": detection.confidence,
+                "points_3d": detection.points_3d,
+                "scale_3d": detection.scale_3d,
             }
             for detection in detections
         ],
     }
 
 
-def read_landmarks(path: str | Path, scheme: LandmarkScheme, image_size: tuple[int, int]) -> list[Detection]:
+def read_landmarks(
+    path: str | Path, schemes: Sequence[LandmarkScheme], image_size: tuple[int, int]
+) -> list[Detection]:
     """The detections of a landmark file, as `partfit landmarks` writes it, given or edited by hand.
 
-    Only `points` is required of a detection. A landmark is left out where its point, its scale, or one of
-    their coordinates is null. `scale` defaults to 1.2% of the points' extent, `confidence` and `score` to 1;
-    the box is that of the points, whatever the file says.
+    Only `points` is required of a detection, and `scheme` where there are several. A landmark is left out
+    where its point, its scale, or one of their coordinates is null. `scale` defaults to 1.2% of the points'
+    extent, `confidence` and `score` to 1; the box is that of the points, whatever the file says. Coordinates
+    of `points_3d` and `scale_3d` that are null are not known.
 
     Args:
         path: The file.
-        scheme: What its landmarks must be of.
+        schemes: What its landmarks may be of; the first is the default.
         image_size: (width, height) of the full picture that they are to be used with.
 
     Raises:
@@ -227,7 +235,7 @@ def read_landmarks(path: str | Path, scheme: LandmarkScheme, image_size: tuple[i
             f"picture, found {list(content.image_size)}. Use the picture that the landmarks were found in."
         )
     return [
-        _detection(entry, scheme, f"The landmark file {path}: detections[{i}]")
+        _detection(entry, schemes, f"The landmark file {path}: detections[{i}]")
         for i, entry in enumerate(content.detections)
     ]
 
@@ -302,23 +310,35 @@ def _hashes(instance: Instance, embedding: LandmarkEmbedding) -> dict[str, str]:
     }
 
 
-def _detection(entry: _DetectionEntry, scheme: LandmarkScheme, where: str) -> Detection:
-    name = entry.scheme or scheme.name
-    if name != scheme.name or entry.scheme_hash not in (None, scheme.hash):
+def _detection(entry: _DetectionEntry, schemes: Sequence[LandmarkScheme], where: str) -> Detection:
+    name = entry.scheme or schemes[0].name
+    scheme = next((s for s in schemes if s.name == name and entry.scheme_hash in (None, s.hash)), None)
+    if scheme is None:
+        wanted = " or ".join(f"{s.name!r} ({s.hash})" for s in schemes)
         raise InputError(
-            f"{where}.scheme: its landmarks are of scheme {name!r}, the fit needs {scheme.name!r} "
-            f"({scheme.hash}). Choose the landmarker that it was made with."
+            f"{where}.scheme: its landmarks are of scheme {name!r}, the fit needs {wanted}. Choose the "
+            "landmarker that it was made with."
         )
     n = len(scheme)
-    points = _pairs(entry.points, n, f"{where}.points", missing=math.nan)
+    points = _rows(entry.points, (n, 2), f"{where}.points", missing=math.nan)
     if entry.scale is None:
         scale = np.full((n, 2), _default_scale(points))
     else:
-        scale = _pairs(entry.scale, n, f"{where}.scale", missing=math.inf)
-    if not (scale > 0).all():
-        raise InputError(f"{where}.scale: expected numbers > 0, found {scale.min()}.")
+        scale = _scale(entry.scale, (n, 2), f"{where}.scale")
     confidence = _confidence(entry.confidence, n, f"{where}.confidence")
-    return Detection(scheme, points, scale, confidence, entry.score, side=entry.side)
+    relative = _relative_points(entry, n, where)
+    return Detection(scheme, points, scale, confidence, entry.score, side=entry.side, **relative)
+
+
+def _relative_points(entry: _DetectionEntry, n: int, where: str) -> dict[str, np.ndarray]:
+    if entry.points_3d is None or entry.scale_3d is None:
+        if entry.points_3d is not entry.scale_3d:
+            raise InputError(f"{where}: expected `points_3d` and `scale_3d` together, found only one.")
+        return {}
+    return {
+        "points_3d": _rows(entry.points_3d, (n, 3), f"{where}.points_3d", missing=math.nan),
+        "scale_3d": _scale(entry.scale_3d, (n, 3), f"{where}.scale_3d"),
+    }
 
 
 def _default_scale(points: np.ndarray) -> float:
@@ -327,10 +347,19 @@ def _default_scale(points: np.ndarray) -> float:
     return max(0.012 * extent, 1e-3)
 
 
-def _pairs(rows: Sequence[_Pair | None], n: int, where: str, *, missing: float) -> np.ndarray:
-    """Rows as (n, 2), with `missing` for null."""
-    _check_length(rows, n, where)
-    filled = [(missing, missing) if row is None else row for row in rows]
+def _scale(rows: Sequence[_Pair | _Triple | None], shape: tuple[int, int], where: str) -> np.ndarray:
+    scale = _rows(rows, shape, where, missing=math.inf)
+    if not (scale > 0).all():
+        raise InputError(f"{where}: expected numbers > 0, found {scale.min()}.")
+    return scale
+
+
+def _rows(
+    rows: Sequence[_Pair | _Triple | None], shape: tuple[int, int], where: str, *, missing: float
+) -> np.ndarray:
+    """Rows as an array of that shape, with `missing` for null."""
+    _check_length(rows, shape[0], where)
+    filled = [(missing,) * shape[1] if row is None else row for row in rows]
     return np.array([[missing if value is None else value for value in row] for row in filled])
 
 

@@ -16,7 +16,7 @@ from partfit.files import MESH_FORMATS, MeshFormat
 
 if TYPE_CHECKING:
     from partfit.meshes import Frame
-    from partfit.pipeline import ImageResult, Pipeline
+    from partfit.pipeline import ImageResult, Instance, Pipeline
 
 
 def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | None) -> float | None:
@@ -91,6 +91,7 @@ def fit(
     from partfit.config import write_toml
     from partfit.files import ensure_writable_folder
     from partfit.images import expand_inputs
+    from partfit.pipeline import RunConfig, stream
     from partfit.results import SaveOptions, save_result
 
     if panel or not no_overlay:
@@ -99,28 +100,32 @@ def fit(
             rendering.prepare()
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
-    pipeline = options.pipeline(**chosen)
+    pipelines = options.pipelines(**chosen)
     for scheme in schemes:
-        pipeline.find_embedding(scheme)
+        if not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
+            pipelines[0].find_embedding(scheme)  # which says what there is
     save_options = SaveOptions(formats, frame, schemes, not no_overlay, panel)
-    write_toml(pipeline.to_config(), folder / "partfit.toml")
+    configs = tuple(pipeline.to_config() for pipeline in pipelines)
+    write_toml(configs[0] if len(configs) == 1 else RunConfig(configs), folder / "partfit.toml")
     results = (
-        _given_landmarks(pipeline, expanded, landmarks)
+        _given_landmarks(pipelines, expanded, landmarks)
         if landmarks
-        else pipeline.stream(expanded, batch_size)
+        else stream(pipelines, expanded, batch_size)
     )
 
     def save(path: Path, stem: str, result: ImageResult) -> list[Path]:
-        _warn(path, result, pipeline)
+        _warn(path, result, pipelines)
         try:
-            return save_result(result, stem, folder, pipeline, save_options)
+            return save_result(result, stem, folder, save_options)
         except ComponentError as error:  # of drawing: the schemes were looked up before
             raise ComponentError(f"{error} To draw nothing, use --no-overlay and no --panel.") from error
 
     options.save_each(expanded, (result.error or result for result in results), save)
 
 
-def _given_landmarks(pipeline: Pipeline, paths: Sequence[Path], file: str) -> Iterator[ImageResult]:
+def _given_landmarks(
+    pipelines: Sequence[Pipeline], paths: Sequence[Path], file: str
+) -> Iterator[ImageResult]:
     from partfit.images import load_picture
     from partfit.pipeline import ImageResult
     from partfit.results import read_landmarks
@@ -128,18 +133,23 @@ def _given_landmarks(pipeline: Pipeline, paths: Sequence[Path], file: str) -> It
     if len(paths) != 1:
         raise InputError(f"--landmarks goes with one picture, found {len(paths)}.")
     picture = load_picture(paths[0])
-    detections = read_landmarks(file, pipeline.landmarker.scheme, picture.size)
-    yield ImageResult(picture, tuple(pipeline.fit([picture], [detections])[0]))
+    schemes = [pipeline.landmarker.scheme for pipeline in pipelines]
+    detections = read_landmarks(file, schemes, picture.size)
+    instances: list[Instance] = []
+    for pipeline, scheme in zip(pipelines, schemes, strict=True):
+        own = [detection for detection in detections if detection.scheme.name == scheme.name]
+        instances += pipeline.fit([picture], [own])[0]
+    yield ImageResult(picture, tuple(instances))
 
 
-def _warn(path: Path, result: ImageResult, pipeline: Pipeline) -> None:
+def _warn(path: Path, result: ImageResult, pipelines: Sequence[Pipeline]) -> None:
     """Say which parts were not found or not fitted."""
     from partfit.fitting import FitStatus
 
-    if not result.instances:
-        options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
+    found = {instance.part for instance in result}
+    for pipeline in pipelines:
+        if pipeline.recipe.part not in found:
+            options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
     for k, instance in enumerate(result.instances):
         if instance.status is FitStatus.FAILED:
-            options.complain(
-                f"warning: {path}: {pipeline.recipe.part} {k} was not fitted: {instance.message}"
-            )
+            options.complain(f"warning: {path}: {instance.part} {k} was not fitted: {instance.message}")

@@ -34,26 +34,31 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
 
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
-    pipeline = options.pipeline(**chosen)
+    pipelines = options.pipelines(**chosen)
 
-    def save(path: Path, stem: str, item: tuple[Picture, list[Detection]]) -> list[Path]:
-        picture, detections = item
-        if not detections:
-            options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
+    def save(path: Path, stem: str, item: tuple[Picture, list[list[Detection]]]) -> list[Path]:
+        picture, by_pipeline = item
+        for pipeline, found in zip(pipelines, by_pipeline, strict=True):
+            if not found:
+                options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
+        detections = [detection for found in by_pipeline for detection in found]
         document, drawing = folder / f"{stem}-landmarks.json", folder / f"{stem}-landmarks.png"
         write_json(document, landmarks_document(detections, picture))
         write_png(drawing, landmarks_image(detections, picture))
         return [document, drawing]
 
-    options.save_each(expanded, _located(pipeline, expanded), save)
+    options.save_each(expanded, _located(pipelines, expanded), save)
 
 
 def _located(
-    pipeline: Pipeline, paths: Sequence[Path]
-) -> Iterator[tuple[Picture, list[Detection]] | InputError]:
-    """Each picture with its landmarks, or why it cannot be used."""
+    pipelines: Sequence[Pipeline], paths: Sequence[Path]
+) -> Iterator[tuple[Picture, list[list[Detection]]] | InputError]:
+    """Each picture with the landmarks that each pipeline finds, or why it cannot be used."""
     from partfit.images import Picture, load_or_error
 
     for path in paths:
         picture = load_or_error(path)
-        yield (picture, pipeline.locate([picture])[0]) if isinstance(picture, Picture) else picture
+        if isinstance(picture, Picture):
+            yield picture, [pipeline.locate([picture])[0] for pipeline in pipelines]
+        else:
+            yield picture

@@ -12,7 +12,7 @@ import click
 from partfit.errors import PartfitError
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Pipeline
+    from partfit.pipeline import Pipeline, PipelineConfig
 
 T = TypeVar("T")
 Command = Callable[..., Any]
@@ -25,7 +25,7 @@ def components(command: Command) -> Command:
     """Options that choose the recipe and its landmarks."""
     for option in reversed(
         [
-            click.option("--part", metavar="PART", help="Recipe.  [default: face]"),
+            click.option("--part", metavar="PART", help="Recipe, or several: face,hand.  [default: face]"),
             click.option("--detector", metavar="NAME", help="Detector; default: the recipe's."),
             click.option("--landmarker", metavar="NAME", help="Landmarker; default: the recipe's."),
             click.option("--config", metavar="FILE", help="TOML file; options given here override it."),
@@ -43,22 +43,71 @@ def model_components(command: Command) -> Command:
     return model(fitter(command))
 
 
-def pipeline(config: str | None = None, **chosen: Any) -> Pipeline:
-    """The pipeline of a configuration file, overridden by the options that were given."""
+def pipelines(config: str | None = None, part: str | None = None, **chosen: Any) -> list[Pipeline]:
+    """The pipeline of each part of a configuration file, overridden by the options that were given.
+
+    Raises:
+        ConfigError: if several parts are asked for together with an option that only one can have.
+    """
+    from partfit.errors import ConfigError
+    from partfit.pipeline import Pipeline, PipelineConfig
+
+    configs = _read_configs(config) if config else (PipelineConfig(),)
+    if part is not None:
+        configs = tuple(_config_of_part(name.strip(), configs) for name in part.split(","))
+    given = {name: value for name, value in chosen.items() if value is not None}
+    single = sorted(given.keys() & _OF_ONE_PART)
+    if len(configs) > 1 and single:
+        raise ConfigError(
+            f"--{single[0]} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
+            "configuration with a table [[pipelines]] for each part, and give it as --config."
+        )
+    return [Pipeline.from_config(_overridden(base, given)) for base in configs]
+
+
+#: Options that mean a component or a preset of one recipe.
+_OF_ONE_PART = {"detector", "landmarker", "model", "fitter", "preset"}
+
+
+def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
+    from partfit.config import read_table, read_toml
+    from partfit.pipeline import PipelineConfig, RunConfig
+
+    if "pipelines" in read_table(file):
+        return read_toml(file, RunConfig).pipelines
+    return (read_toml(file, PipelineConfig),)
+
+
+def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
+    """The configuration of a part; where there is none, what the first says of camera and machine."""
+    from partfit.pipeline import PipelineConfig
+
+    for config in configs:
+        if config.part == part:
+            return config
+    first = configs[0]
+    return PipelineConfig(
+        part,
+        focal=first.focal,
+        field_of_view=first.field_of_view,
+        device=first.device,
+        dtype=first.dtype,
+    )
+
+
+def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     import attrs
 
-    from partfit.config import read_toml
-    from partfit.pipeline import Choice, Pipeline, PipelineConfig
+    from partfit.pipeline import Choice
 
-    base = read_toml(config, PipelineConfig) if config else PipelineConfig()
-    given = {name: value for name, value in chosen.items() if value is not None}
+    given = dict(given)
     for kind in ("detector", "landmarker", "model", "fitter"):
         if kind in given:
             given[kind] = Choice(given[kind])
     for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
         if name in given:
             given.setdefault(rival, None)  # the file's, which the option takes the place of
-    return Pipeline.from_config(attrs.evolve(base, **given))
+    return attrs.evolve(base, **given)
 
 
 def save_each(

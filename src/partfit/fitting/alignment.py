@@ -1,4 +1,4 @@
-"""The closed-form start of a fit: the rigid motion that brings a shape onto its landmarks.
+"""The closed-form start of a fit: the rigid motion that brings a shape onto its landmarks, 2D or 3D.
 
 Source: scaled orthographic pose, iterated to perspective (POSIT): DeMenthon & Davis, "Model-based object
 pose in 25 lines of code", IJCV 1995; its two-fold ambiguity for flat shapes: Oberkampf, DeMenthon &
@@ -64,6 +64,55 @@ def align_to_landmarks(
     best = error.argmin(0) * batch + torch.arange(batch, device=device)
     rotation, translation = rotation[best], translation[best]
     return rotation, translation - (rotation @ middle.transpose(1, 2))[..., 0]
+
+
+def align_to_points(
+    shape: Float[Tensor, "batch n 3"], points: Float[Tensor, "batch n 3"], weights: Float[Tensor, "batch n"]
+) -> Float[Tensor, "batch 3 3"]:
+    """The rotation R that brings a shape nearest to points, up to any translation and scale.
+
+    Args:
+        shape: (B, n, 3).
+        points: (B, n, 3); values with weight 0 are ignored but must be finite.
+        weights: (B, n) >= 0.
+
+    Returns:
+        (B, 3, 3), the identity where all weights are 0.
+    Source: Kabsch, "A solution for the best rotation to relate two sets of vectors", 1976.
+    """
+    share = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    centred = points - (share[..., None] * points).sum(1, keepdim=True)
+    left, _, right = torch.linalg.svd((centred * share[..., None]).transpose(1, 2) @ shape)
+    sign = torch.linalg.det(left @ right).sign()
+    proper = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=1)
+    return left * proper[:, None] @ right
+
+
+def place_before_camera(
+    shape: Float[Tensor, "batch n 3"],
+    pixels: Float[Tensor, "batch n 2"],
+    weights: Float[Tensor, "batch n"],
+    camera: Camera,
+) -> Float[Tensor, "batch 3"]:
+    """The translation t, metres, for which a shape that is turned already projects near its pixels.
+
+    With the ray (a, b, 1) of a pixel, (X + t)_x = a (X + t)_z and likewise for y: linear in t, solved in
+    the least-squares sense.
+
+    Args:
+        shape: (B, n, 3), metres, in axes of the camera frame.
+        pixels: (B, n, 2); values with weight 0 are ignored but must be finite.
+        weights: (B, n) >= 0, at least two positive an item.
+        camera: B cameras.
+    """
+    rays = (pixels - camera.principal[:, None]) / camera.focal[:, None, None]
+    eye = torch.eye(2, dtype=shape.dtype, device=shape.device).expand(*rays.shape, 2)
+    rows = torch.cat([eye, -rays[..., None]], dim=-1) * weights[..., None, None]
+    wanted = (rays * shape[..., 2:] - shape[..., :2]) * weights[..., None]
+    rows, wanted = rows.flatten(1, 2), wanted.flatten(1)
+    normal = rows.transpose(1, 2) @ rows
+    solution, _ = torch.linalg.solve_ex(normal, (wanted[:, None] @ rows)[:, 0])
+    return solution
 
 
 def _scaled_orthographic(

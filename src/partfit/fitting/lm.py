@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partfit.errors import InputError
-from partfit.fitting.alignment import align_to_landmarks
+from partfit.fitting.alignment import align_to_landmarks, align_to_points, place_before_camera
 from partfit.fitting.base import Fitter
-from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold, landmark_weights
+from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold
 from partfit.fitting.problem import FitProblem, Stage
 from partfit.fitting.result import FitResult, FitStatus
+from partfit.fitting.terms import landmark_weights, relative_weights
 from partfit.geometry.rotations import matrix_to_rotvec
 from partfit.models.base import LandmarkFunction, ParametricModel
 
@@ -210,7 +211,15 @@ def closed_form_start(
     enough = (weights > 0).sum(1) >= MIN_LANDMARKS
     weights = torch.where(enough[:, None], weights, 1.0)
     pixels = torch.where(torch.isfinite(problem.points), problem.points, 0)
-    rotation, translation = align_to_landmarks(shape, pixels, weights, problem.camera.to(like))
+    camera = problem.camera.to(like)
+    rotation, translation = align_to_landmarks(shape, pixels, weights, camera)
+    if problem.points_3d is not None:
+        weights_3d = relative_weights(problem).amin(-1)
+        has_3d = (weights_3d > 0).sum(1) >= MIN_LANDMARKS
+        turned = align_to_points(shape, problem.points_3d.nan_to_num(), weights_3d)
+        shifted = place_before_camera(shape @ turned.transpose(1, 2), pixels, weights, camera)
+        rotation = torch.where(has_3d[:, None, None], turned, rotation)
+        translation = torch.where(has_3d[:, None], shifted, translation)
     moved = x.clone()
     moved[:, rotation_columns] = matrix_to_rotvec(rotation)
     # the model turns about its root joint: shift what it then yields to where it should be

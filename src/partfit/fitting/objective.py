@@ -9,7 +9,7 @@ from torch import Tensor
 
 from partfit.fitting.kernels import robustify
 from partfit.fitting.problem import FitProblem, Stage
-from partfit.geometry.camera import projection_jacobian
+from partfit.fitting.terms import Reprojection, relative_terms
 from partfit.models.base import LandmarkFunction, Linearization
 
 
@@ -21,15 +21,15 @@ class Evaluation:
         x: (B, P).
         cost: (B,); infinite where a landmark that takes part lies behind the camera.
         landmarks: The landmarks there.
-        residual: (B, L, 2), weighted.
-        slope: (B, L), the derivative of the robust kernel.
+        residuals: (B, L, R) of each term, weighted.
+        slopes: (B, L) for each term, the derivative of the robust kernel.
     """
 
     x: Float[Tensor, "batch parameters"]
     cost: Float[Tensor, " batch"]
     landmarks: Linearization
-    residual: Float[Tensor, "batch landmarks 2"]
-    slope: Float[Tensor, "batch landmarks"]
+    residuals: list[Tensor]
+    slopes: list[Tensor]
 
 
 @attrs.frozen(eq=False)
@@ -51,18 +51,17 @@ class Objective:
     Attributes:
         columns: (C,) indices of the free parameters.
         lower, upper: (C,) their limits.
-        usable: (B, L) landmarks that take part.
+        usable: (B, L) landmarks whose reprojection takes part.
     """
 
     def __init__(self, problem: FitProblem, stage: Stage, landmarks: LandmarkFunction | None = None) -> None:
         model, like = problem.model, problem.points
         self.problem, self.stage = problem, stage
         self.landmarks = landmarks or model.landmarks(problem.embedding, like)
-        self.camera = problem.camera.to(like)
         self.columns = torch.tensor(model.columns(stage.free), dtype=torch.int64, device=like.device)
-        self.weights = landmark_weights(problem)
-        self.usable: Bool[Tensor, "batch landmarks"] = (self.weights > 0).any(dim=-1)
-        self.target = torch.where(self.usable[..., None], problem.points, 0)
+        self.reprojection = Reprojection(problem)
+        self.terms = (self.reprojection, *relative_terms(problem))
+        self.usable = self.reprojection.usable
 
         def joined(name: str) -> Tensor:
             values = [torch.as_tensor(getattr(group, name).copy()) for group in model.groups]
@@ -80,24 +79,28 @@ class Objective:
     def evaluate(self, x: Float[Tensor, "batch parameters"]) -> Evaluation:
         """The cost at x."""
         landmarks = self.landmarks.linearize(x)
-        residual = self.weights * (self.camera.project(self._seen(landmarks.points)) - self.target)
-        rho, slope = robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
+        residuals = [term.residual(landmarks.points) for term in self.terms]
+        robust = [
+            robustify((residual**2).sum(-1), self.stage.kernel, self.stage.kernel_scale)
+            for residual in residuals
+        ]
         offset = x - self.mean
         prior = ((offset @ self.information) * offset).sum(1)
-        cost = 0.5 * (rho.sum(1) + prior)
+        cost = 0.5 * (sum(rho.sum(1) for rho, _ in robust) + prior)
         cost = torch.where(cost.isnan(), torch.inf, cost)
-        return Evaluation(x, cost, landmarks, residual, slope)
+        return Evaluation(x, cost, landmarks, residuals, [slope for _, slope in robust])
 
     def normal_equations(self, at: Evaluation) -> NormalEquations:
         """Gradient and Gauss-Newton matrix where the cost was evaluated."""
-        root = at.slope.sqrt()[..., None]
-        projection = projection_jacobian(self._seen(at.landmarks.points), self.camera.focal)
-        projection = projection * (self.weights * root)[..., None]
-        jacobian = at.landmarks.jacobian(projection, self.stage.free)
-        prior = ((at.x - self.mean) @ self.information)[:, self.columns]
-        # as a row vector times J, which is many times faster than J^T times a column vector
-        gradient = ((at.residual * root).flatten(1)[:, None] @ jacobian)[:, 0] + prior
-        return NormalEquations(gradient, jacobian.transpose(1, 2) @ jacobian + self.free_information)
+        gradient = ((at.x - self.mean) @ self.information)[:, self.columns]
+        hessian = self.free_information
+        for term, residual, slope in zip(self.terms, at.residuals, at.slopes, strict=True):
+            root = slope.sqrt()
+            jacobian = term.jacobian(at.landmarks, root, self.stage.free)
+            # as a row vector times J, which is many times faster than J^T times a column vector
+            gradient = gradient + ((residual * root[..., None]).flatten(1)[:, None] @ jacobian)[:, 0]
+            hessian = hessian + jacobian.transpose(1, 2) @ jacobian
+        return NormalEquations(gradient, hessian)
 
     def held(self, at: Evaluation, equations: NormalEquations) -> Bool[Tensor, "batch columns"]:
         """Free parameters at a limit beyond which the cost would go on falling, (B, C)."""
@@ -106,30 +109,7 @@ class Objective:
 
     def rms_px(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, " batch"]:
         """Root mean square distance in pixels over the landmarks that take part."""
-        distance = self.camera.project(self.landmarks.points(x)) - self.target
-        square = torch.where(self.usable, (distance**2).sum(-1), 0)
-        return (square.sum(1) / self.usable.sum(1)).sqrt()
-
-    def _seen(self, points: Tensor) -> Tensor:
-        """The points (B, L, 3), with those of landmarks left out moved to where nothing is undefined."""
-        neutral = torch.tensor([0.0, 0.0, 1.0]).to(points)
-        return torch.where(self.usable[..., None], points, neutral)
-
-
-def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:
-    """Weights of the residuals, thesis eq. 3.40 or one over the scale; 0 for landmarks left out.
-
-    Left out is what has no finite position, no finite positive scale, or a weight that overflows.
-    """
-    known = torch.isfinite(problem.points).all(-1, keepdim=True)
-    usable = known & torch.isfinite(problem.scale) & (problem.scale > 0)
-    if problem.weighting == "confidence":
-        weights = problem.confidence[..., None].expand_as(problem.points)
-    else:
-        weights = 1 / problem.scale
-    reliability = torch.as_tensor(problem.embedding.reliability.copy()).to(problem.points)
-    weights = torch.where(usable, weights, 0) * reliability.sqrt()[:, None]
-    return weights.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+        return self.reprojection.rms_px(self.landmarks.points(x))
 
 
 def hold(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from partfit.errors import InputError, ShapeError
@@ -44,6 +45,7 @@ class FitProblem:
     The cost of an item is 1/2 sum_l rho(|w_l (projection_l - point_l)|^2) + 1/2 |L (x - mean)|^2, where the
     weight w is one over the landmark's scale (`inverse_scale`) or its confidence (`confidence`, thesis
     eq. 3.40), each times the root of the embedding's reliability, and L the prior of the model's groups.
+    Where 3D points are given, the like of the first sum for `partfit.fitting.terms.RelativePoints` is added.
 
     Attributes:
         model: The parametric model.
@@ -57,6 +59,10 @@ class FitProblem:
         weighting: See above.
         prior_weights: Factors >= 0 on the prior cost of single groups, 1 where not named.
         start: (B, P) parameter vectors to start from; by default the closed-form start.
+        points_3d: (B, L, 3) landmarks in metres, in axes of the camera frame, relative to any origin; or
+            None. A coordinate that is not finite is left out.
+        scale_3d: (B, L, 3) their standard deviations in metres; one that is not finite and positive leaves
+            its coordinate out. Given exactly when `points_3d` is; `inverse_scale` weighting only.
     """
 
     model: ParametricModel
@@ -69,16 +75,26 @@ class FitProblem:
     weighting: Weighting = "inverse_scale"
     prior_weights: Mapping[str, float] = attrs.field(factory=dict)
     start: Tensor | None = None
+    points_3d: Tensor | None = None
+    scale_3d: Tensor | None = None
 
     def __attrs_post_init__(self) -> None:
         self.model.check_embedding(self.embedding)
         batch, n = len(self.camera), len(self.embedding.scheme)
         shapes = {"points": (batch, n, 2), "scale": (batch, n, 2), "confidence": (batch, n)}
-        if self.start is not None:
-            shapes["start"] = (batch, self.model.n_parameters)
+        shapes |= {"start": (batch, self.model.n_parameters)}
+        shapes |= {"points_3d": (batch, n, 3), "scale_3d": (batch, n, 3)}
         for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ShapeError(name, str(shape), tuple(getattr(self, name).shape))
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise ShapeError(name, str(shape), tuple(value.shape))
+        if (self.points_3d is None) != (self.scale_3d is None):
+            raise InputError("A fit needs `points_3d` and `scale_3d` together, or neither.")
+        if self.points_3d is not None and self.weighting == "confidence":
+            raise InputError(
+                "Relative 3D points are weighted by their scale: they need weighting='inverse_scale', since "
+                "residuals in pixels times a confidence cannot be compared with them."
+            )
         for name, weight in self.prior_weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise InputError(f"prior_weights[{name!r}]: expected a finite number >= 0, found {weight}.")
@@ -97,6 +113,9 @@ class FitProblem:
     ) -> FitProblem:
         """The problem of fitting one model to several detections, with the camera's dtype and device.
 
+        Relative 3D points are turned from the axes of a camera that looks straight at the part to those of
+        the camera frame. With `confidence` weighting they are left out.
+
         Raises:
             InputError: if a detection's scheme is not the embedding's.
         """
@@ -113,4 +132,23 @@ class FitProblem:
             return torch.as_tensor(np.stack([getattr(d, name) for d in detections])).to(like)
 
         points, scale, confidence = stacked("points"), stacked("scale"), stacked("confidence")
+        if options.get("weighting") != "confidence":
+            options |= _relative_points(detections, points, camera)
         return cls(model, embedding, points, scale, confidence, camera, stages=tuple(stages), **options)
+
+
+def _relative_points(
+    detections: Sequence[Detection], points: Float[Tensor, "batch landmarks 2"], camera: Camera
+) -> dict[str, Tensor]:
+    """The 3D points of detections in axes of the camera frame, and their scales; nothing if none has any."""
+    if all(detection.points_3d is None for detection in detections):
+        return {}
+    unknown = np.full((points.shape[1], 3), np.nan)
+    relative, scale = (
+        torch.as_tensor(
+            np.stack([unknown if getattr(d, name) is None else getattr(d, name) for d in detections])
+        ).to(points)
+        for name in ("points_3d", "scale_3d")
+    )
+    towards = camera.rotation_towards(points.nanmean(dim=1))
+    return {"points_3d": relative @ towards.transpose(1, 2), "scale_3d": scale}

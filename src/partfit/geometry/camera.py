@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partfit.errors import InputError, ShapeError
+from partfit.geometry.rotations import hat
 
 
 def project_points(
@@ -140,6 +141,20 @@ class Camera:
     def project(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n 2"]:
         """Project camera-frame points (B, n, 3) to pixels (B, n, 2); see `project_points`."""
         return project_points(points, self.focal, self.principal)
+
+    def rotation_towards(self, pixels: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 3 3"]:
+        """The rotations (B, 3, 3) that turn the optical axis to the rays of pixels (B, 2), without rolling.
+
+        They take vectors in the axes of a camera that looks straight at the pixel to the camera frame.
+        """
+        plane = (pixels - self.principal) / self.focal[:, None]
+        ray = torch.cat([plane, torch.ones_like(plane[:, :1])], dim=1)
+        ray = ray / ray.norm(dim=1, keepdim=True)
+        # of two unit vectors with cosine c: I + [v]x + [v]x^2 / (1 + c), v their cross product
+        cosine = ray[:, 2]
+        k = hat(torch.stack([-ray[:, 1], ray[:, 0], torch.zeros_like(cosine)], dim=1))
+        eye = torch.eye(3, dtype=ray.dtype, device=ray.device)
+        return eye + k + k @ k / (1 + cosine)[:, None, None]
 
     def to(self, like: Tensor) -> Camera:
         """The same cameras with the dtype and device of a tensor."""

@@ -111,6 +111,7 @@ class SkinnedModel(ParametricModel):
         self._topology = topology
         self.coefficients, self.poses = tuple(coefficients), tuple(poses)
         self._tensors: dict[tuple[torch.dtype, torch.device], _Tensors] = {}
+        self._pose_bases: dict[tuple[str, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         if any(group.name == "transl" for group in (*self.coefficients, *self.poses)):
             raise InputError("A skinned model adds the group 'transl' itself; give it no group of that name.")
         check_group_names(self.groups)
@@ -160,12 +161,29 @@ class SkinnedModel(ParametricModel):
         """Rotvecs of all joints (B, J, 3), radians."""
         return torch.cat([self._pose(group, x) for group in self.poses], dim=1).unflatten(1, (-1, 3))
 
+    def pose_basis(self, group: ParameterGroup, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Basis (3n, size) and offset (3n,) of a pose group with the dtype and device of a tensor, made once.
+
+        Raises:
+            InputError: if the group has no basis.
+        """
+        if group.basis is None:
+            raise InputError(f"The pose group {group.name!r} has no basis: it holds the rotvecs themselves.")
+        key = (group.name, like.dtype, like.device)
+        if key not in self._pose_bases:
+            offset = np.zeros(len(group.basis)) if group.offset is None else group.offset
+            self._pose_bases[key] = (
+                torch.tensor(group.basis, dtype=like.dtype, device=like.device),
+                torch.tensor(offset, dtype=like.dtype, device=like.device),
+            )
+        return self._pose_bases[key]
+
     def _pose(self, group: ParameterGroup, x: Tensor) -> Tensor:
         coordinates = x[:, self.slices[group.name]]
         if group.basis is None:
             return coordinates
-        pose = coordinates @ torch.as_tensor(group.basis.copy()).to(x).T
-        return pose if group.offset is None else pose + torch.as_tensor(group.offset.copy()).to(x)
+        basis, offset = self.pose_basis(group, x)
+        return coordinates @ basis.T + offset
 
 
 @attrs.frozen(eq=False)
@@ -331,7 +349,7 @@ class _SkinnedLinearization(Linearization):
             result = result + self._corrective_columns(through, joints, turns)
         by_group = result.split([3 * len(chosen) for _, chosen in columns.poses], dim=-1)
         mapped = [
-            block if group.basis is None else block @ torch.as_tensor(group.basis.copy()).to(block)
+            block if group.basis is None else block @ self.function.model.pose_basis(group, block)[0]
             for block, (group, _) in zip(by_group, columns.poses, strict=True)
         ]
         return torch.cat(mapped, dim=-1)
