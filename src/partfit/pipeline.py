@@ -427,6 +427,7 @@ class Pipeline:
             self.settings.stages,
             weighting=self.settings.weighting,
             prior_weights=self.settings.prior_weights,
+            min_confidence=self.settings.min_confidence,
         )
         return self.fitter.fit(problem)
 

@@ -19,13 +19,17 @@ class FitSettings:
         stages: Minimised one after another.
         weighting: `inverse_scale` or `confidence`, see `FitProblem`.
         prior_weights: Factors on the prior cost of single groups, 1 where not named.
+        min_confidence: Landmarks of less confidence are left out.
     """
 
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
     prior_weights: dict[str, float] = attrs.field(factory=dict)
+    min_confidence: float = attrs.field(default=0.0)
 
     def __attrs_post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigError(f"min_confidence: expected a number in [0, 1], found {self.min_confidence}.")
         for name, weight in self.prior_weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ConfigError(f"prior_weights.{name}: expected a finite number >= 0, found {weight}.")

@@ -89,7 +89,9 @@ def render(
 
 
 def visible_points(
-    points: Float[np.ndarray, "points 3"], meshes: Sequence[Mesh], tolerance: float | None = None
+    points: Float[np.ndarray, "points 3"],
+    meshes: Sequence[Mesh],
+    tolerance: float | Float[np.ndarray, " points"] | None = None,
 ) -> Bool[np.ndarray, " points"]:
     """Which points the camera sees past the meshes.
 
@@ -97,20 +99,33 @@ def visible_points(
         points: (N, 3), metres, in the camera frame.
         meshes: What may hide them; they may lie on it.
         tolerance: How far, in metres along the ray, a point may lie behind a surface and still count as on
-            it: by default `SURFACE_TOLERANCE` times the longest diagonal of the meshes' bounding boxes.
+            it, one for all or one each: by default `SURFACE_TOLERANCE` times the longest diagonal of the
+            meshes' bounding boxes.
 
     Returns:
         (N,) True where nothing lies between the camera and the point; False behind the camera.
     """
-    points = np.asarray(points, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise ShapeError("points", "(n, 3)", points.shape)
+    points = _checked_points(points)
     if tolerance is None:
         extents = [np.linalg.norm(np.ptp(mesh.vertices, axis=0)) for mesh in meshes]
         tolerance = SURFACE_TOLERANCE * float(max(extents, default=0.0))
     distance = np.linalg.norm(points, axis=1)
     rays = points / np.maximum(distance, np.finfo(float).tiny)[:, None]
     return (points[:, 2] > 0) & (distance <= _Scene(meshes).cast(rays).distance + tolerance)
+
+
+def surface_distances(
+    points: Float[np.ndarray, "points 3"], meshes: Sequence[Mesh]
+) -> Float[np.ndarray, " points"]:
+    """How far (N,) points are from the nearest surface, metres, inside or outside; needs a mesh."""
+    return _Scene(meshes).distances(_checked_points(points))
+
+
+def _checked_points(points: np.ndarray) -> Float[np.ndarray, "points 3"]:
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ShapeError("points", "(n, 3)", points.shape)
+    return points
 
 
 def shade(
@@ -298,6 +313,10 @@ class _Scene:
         self._caster.add_triangles(
             self._tensor(vertices.astype(np.float32)), self._tensor(self.faces.astype(np.uint32))
         )
+
+    def distances(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
+        """From points to the nearest surface."""
+        return self._caster.compute_distance(self._tensor(points.astype(np.float32))).numpy().astype(float)
 
     def cast(self, directions: Float[np.ndarray, "*rays 3"]) -> _Hits:
         """What rays of these directions, of any length, meet first."""

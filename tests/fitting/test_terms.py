@@ -175,3 +175,19 @@ def test_relative_points_are_checked():
     points = p.points[0].numpy()
     with pytest.raises(InputError, match="together"):
         Detection(EMBEDDING.scheme, points, points * 0 + 1, np.ones(40), points_3d=np.ones((40, 3)))
+
+
+def test_landmarks_below_the_least_confidence_are_left_out():
+    p, _ = problem()
+    confidence = torch.ones_like(p.confidence)
+    confidence[:, :10] = 0.4
+    wrong = attrs.evolve(
+        p, points=p.points.clone(), points_3d=p.points_3d.clone(), confidence=confidence, min_confidence=0.5
+    )
+    wrong.points[:, :10] += 50
+    wrong.points_3d[:, :10] += 1
+    left_out = attrs.evolve(p, points=p.points.clone(), points_3d=p.points_3d.clone())
+    left_out.points[:, :10] = torch.nan
+    left_out.points_3d[:, :10] = torch.nan
+    found, expected = (LevenbergMarquardt().fit(q).vertices() for q in (wrong, left_out))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -29,6 +29,14 @@ def components(command: Command) -> Command:
             click.option("--detector", metavar="NAME", help="Detector; default: the recipe's."),
             click.option("--landmarker", metavar="NAME", help="Landmarker; default: the recipe's."),
             click.option("--config", metavar="FILE", help="TOML file; options given here override it."),
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Override one key of the resolved configuration, in TOML's words; may be repeated: "
+                "landmarker.options.looks=8, settings.min_confidence=0.5.",
+            ),
             click.option("--device", metavar="DEVICE", help="Torch device.  [default: cpu]"),
         ]
     ):
@@ -43,7 +51,9 @@ def model_components(command: Command) -> Command:
     return model(fitter(command))
 
 
-def pipelines(config: str | None = None, part: str | None = None, **chosen: Any) -> list[Pipeline]:
+def pipelines(
+    config: str | None = None, part: str | None = None, settings: Sequence[str] = (), **chosen: Any
+) -> list[Pipeline]:
     """The pipeline of each part of a configuration file, overridden by the options that were given.
 
     Raises:
@@ -56,17 +66,44 @@ def pipelines(config: str | None = None, part: str | None = None, **chosen: Any)
     if part is not None:
         configs = tuple(_config_of_part(name.strip(), configs) for name in part.split(","))
     given = {name: value for name, value in chosen.items() if value is not None}
-    single = sorted(given.keys() & _OF_ONE_PART)
+    single = sorted({*given, *(["set"] if settings else [])} & _OF_ONE_PART)
     if len(configs) > 1 and single:
         raise ConfigError(
             f"--{single[0]} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
             "configuration with a table [[pipelines]] for each part, and give it as --config."
         )
-    return [Pipeline.from_config(_overridden(base, given)) for base in configs]
+    built = [Pipeline.from_config(_overridden(base, given)) for base in configs]
+    return [Pipeline.from_config(_with_keys(built[0].to_config(), settings))] if settings else built
+
+
+def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> dict[str, Any]:
+    """The configuration as a table, with dotted keys set to values in TOML's words."""
+    import tomllib
+
+    from partfit.config import to_dict
+    from partfit.errors import ConfigError
+
+    table = to_dict(config)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value  # a bare word is a string
+        *parents, last = key.strip().split(".")
+        place = table
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {setting}: {parent!r} is no table. Expected a key such as a.b=1.")
+        if not equals:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE.")
+        place[last] = parsed
+    return table
 
 
 #: Options that mean a component or a preset of one recipe.
-_OF_ONE_PART = {"detector", "landmarker", "model", "fitter", "preset"}
+_OF_ONE_PART = {"detector", "landmarker", "model", "fitter", "preset", "set"}
 
 
 def _read_configs(file: str) -> tuple[PipelineConfig, ...]:

@@ -59,13 +59,13 @@ class LevenbergMarquardt(Fitter):
     @torch.no_grad()
     def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
-        objectives = [Objective(problem, stage, landmarks) for stage in problem.stages]
-        last = objectives[-1] if objectives else Objective(problem, Stage(()), landmarks)
+        last = Objective(problem, Stage(()), landmarks)
         counts, spread = last.usable.sum(1), _spread(problem.points, last.usable)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
         state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
-        for objective in objectives:
-            self._minimize(objective, state)
+        for stage in problem.stages:
+            last = Objective(_of_stage(problem, stage, state.x), stage, landmarks)
+            self._minimize(last, state)
         x = problem.model.canonical(state.x)
         cost = last.evaluate(x).cost
         state.fail(~torch.isfinite(cost))
@@ -76,7 +76,7 @@ class LevenbergMarquardt(Fitter):
             _message(s, count, problem.points.shape[1], extent)
             for s, count, extent in zip(status, counts.tolist(), spread.tolist(), strict=True)
         )
-        return FitResult(problem, x, status, messages, cost, rms, state.iterations)
+        return FitResult(last.problem, x, status, messages, cost, rms, state.iterations)
 
     def _minimize(self, objective: Objective, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)
@@ -146,6 +146,15 @@ def _bounded_minimum(
         slope = gradient + (matrix @ fixed[..., None])[..., 0]
         held = held | beyond
     return torch.where((info == 0)[:, None], step.clamp(lower, upper), torch.nan)
+
+
+def _of_stage(problem: FitProblem, stage: Stage, x: Tensor) -> FitProblem:
+    """The problem as a stage that begins at x sees it."""
+    if stage.hidden_scale == 1:
+        return problem
+    from partfit.fitting.visibility import with_hidden_scaled  # brings open3d
+
+    return with_hidden_scaled(problem, x, stage.hidden_scale)
 
 
 class _State:

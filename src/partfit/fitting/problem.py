@@ -30,12 +30,15 @@ class Stage:
         iterations: Upper limit.
         kernel: Applied to the length of each landmark's weighted residual.
         kernel_scale: Where the kernel begins to bend, in units of the weighted residual.
+        hidden_scale: Factor on the scale of landmarks that the mesh hides from the camera as it lies when
+            the stage begins; 1 takes all alike, and spares the ray casting. `inverse_scale` weighting only.
     """
 
     free: tuple[str, ...]
     iterations: int = attrs.field(default=20, validator=attrs.validators.ge(0))
     kernel: KernelName = "none"
     kernel_scale: float = attrs.field(default=3.0, validator=attrs.validators.gt(0))
+    hidden_scale: float = attrs.field(default=1.0, validator=attrs.validators.ge(1))
 
 
 @attrs.frozen(eq=False)
@@ -58,6 +61,7 @@ class FitProblem:
         stages: Minimised one after another.
         weighting: See above.
         prior_weights: Factors >= 0 on the prior cost of single groups, 1 where not named.
+        min_confidence: Landmarks of less confidence are left out (thesis chapter 5).
         start: (B, P) parameter vectors to start from; by default the closed-form start.
         points_3d: (B, L, 3) landmarks in metres, in axes of the camera frame, relative to any origin; or
             None. A coordinate that is not finite is left out.
@@ -74,6 +78,7 @@ class FitProblem:
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
     prior_weights: Mapping[str, float] = attrs.field(factory=dict)
+    min_confidence: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
     start: Tensor | None = None
     points_3d: Tensor | None = None
     scale_3d: Tensor | None = None

@@ -30,7 +30,7 @@ class FitResult:
     """The outcome of a FitProblem, item by item.
 
     Attributes:
-        problem: What was fitted.
+        problem: What was fitted, with the scales of the last stage.
         x: (B, P) parameter vectors.
         status: One status an item.
         messages: The reason for each status, in words.

@@ -6,8 +6,8 @@ landmarks' derivative on to these. Residuals are counted in standard deviations 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,19 +18,21 @@ from partfit.geometry.camera import projection_jacobian
 from partfit.models.base import Linearization
 
 
-class Term(Protocol):
+class Term(ABC):
     """One kind of residuals, R of them a landmark."""
 
+    @abstractmethod
     def residual(self, points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, "batch landmarks rows"]:
         """The weighted residuals of landmarks; 0 for those that do not take part."""
 
+    @abstractmethod
     def jacobian(
         self, at: Linearization, root: Float[Tensor, "batch landmarks"], groups: Sequence[str]
     ) -> Float[Tensor, "batch rows_of_all columns"]:
         """Derivative of the residuals, each times its landmark's `root`, by the columns of some groups."""
 
 
-class Reprojection:
+class Reprojection(Term):
     """The distance of projected and given landmarks, thesis eq. 3.39: w (project(X) - point).
 
     Attributes:
@@ -66,7 +68,7 @@ class Reprojection:
         return torch.where(self.usable[..., None], points, neutral)
 
 
-class RelativePoints:
+class RelativePoints(Term):
     """The difference of landmarks and given 3D points, whose common origin is not known: w (d - mean d).
 
     d = X - point, and the mean of each coordinate is weighted by w^2. This is the origin that fits best: the
@@ -103,9 +105,10 @@ def relative_terms(problem: FitProblem) -> tuple[Term, ...]:
 def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:
     """Weights of the reprojection, thesis eq. 3.40 or one over the scale; 0 for landmarks left out.
 
-    Left out is what has no finite position, no finite positive scale, or a weight that overflows.
+    Left out is what has no finite position, no finite positive scale, too little confidence, or a weight
+    that overflows.
     """
-    known = torch.isfinite(problem.points).all(-1, keepdim=True)
+    known = torch.isfinite(problem.points).all(-1, keepdim=True) & _confident(problem)
     usable = known & torch.isfinite(problem.scale) & (problem.scale > 0)
     if problem.weighting == "confidence":
         weights = problem.confidence[..., None].expand_as(problem.points)
@@ -119,8 +122,12 @@ def relative_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 3"]:
     if problem.points_3d is None or problem.scale_3d is None:
         return problem.points.new_zeros(*problem.points.shape[:2], 3)
     scale = problem.scale_3d
-    usable = torch.isfinite(problem.points_3d) & torch.isfinite(scale) & (scale > 0)
+    usable = torch.isfinite(problem.points_3d) & torch.isfinite(scale) & (scale > 0) & _confident(problem)
     return _reliable(problem, torch.where(usable, 1 / scale, 0))
+
+
+def _confident(problem: FitProblem) -> Bool[Tensor, "batch landmarks 1"]:
+    return (problem.confidence >= problem.min_confidence)[..., None]
 
 
 def _reliable(problem: FitProblem, weights: Tensor) -> Tensor:

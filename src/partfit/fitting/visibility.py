@@ -1,0 +1,42 @@
+"""Which landmarks the fitted mesh itself hides: what a landmarker says of them is a guess."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from partfit.fitting.problem import FitProblem
+from partfit.meshes import Mesh
+from partfit.rendering import SURFACE_TOLERANCE, surface_distances, visible_points
+
+
+def hidden_landmarks(
+    problem: FitProblem, x: Float[Tensor, "batch parameters"]
+) -> Bool[Tensor, "batch landmarks"]:
+    """Which landmarks (B, L) the camera does not see past the mesh at x, by ray casting.
+
+    A landmark inside the mesh, such as a joint, counts as seen when the skin before it is at most twice as
+    far from it as the nearest skin. An item whose points are not finite hides nothing.
+    """
+    model = problem.model
+    points = model.landmarks(problem.embedding, x).points(x)
+    vertices = model.vertices(x)
+    hidden = torch.zeros(points.shape[:2], dtype=torch.bool)
+    for i in range(len(x)):
+        if bool(torch.isfinite(vertices[i]).all()):
+            mesh = Mesh(vertices[i].double().cpu().numpy(), model.topology.faces)
+            own = points[i].double().cpu().numpy()
+            extent = float((mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)).max())
+            tolerance = 2 * surface_distances(own, [mesh]) + SURFACE_TOLERANCE * extent
+            hidden[i] = torch.as_tensor(~visible_points(own, [mesh], tolerance))
+    return hidden.to(x.device)
+
+
+def with_hidden_scaled(
+    problem: FitProblem, x: Float[Tensor, "batch parameters"], factor: float
+) -> FitProblem:
+    """The problem with the scale of landmarks that the mesh at x hides times `factor`."""
+    hidden = hidden_landmarks(problem, x)[..., None]
+    return attrs.evolve(problem, scale=torch.where(hidden, problem.scale * factor, problem.scale))
