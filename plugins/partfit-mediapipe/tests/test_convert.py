@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from partfit.errors import InputError
-from partfit_mediapipe.convert import convert_tflite, convert_wheel
+from partfit_mediapipe.convert import NETWORKS, convert_tflite, convert_wheel
 from partfit_mediapipe.graph import Graph, GraphModule
 
 flatbuffers = pytest.importorskip("flatbuffers", reason="needs ai-edge-litert")
@@ -54,6 +54,9 @@ class ModelBuilder:
             "MAX_POOL_2D": "Pool2DOptions",
             "RESIZE_BILINEAR": "ResizeBilinearOptions",
             "DEPTH_TO_SPACE": "DepthToSpaceOptions",
+            "CONCATENATION": "ConcatenationOptions",
+            "MEAN": "ReducerOptions",
+            "FULLY_CONNECTED": "FullyConnectedOptions",
         }.get(name)
         if option_class:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, option_class)
@@ -111,6 +114,7 @@ class ModelBuilder:
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 RELU = schema.ActivationFunctionType.RELU
+RELU6 = schema.ActivationFunctionType.RELU6
 
 
 def small_network():
@@ -157,7 +161,26 @@ def small_network():
     x = build.operator("RESIZE_BILINEAR", [x, build.integers([4, 6])], [1, 4, 6, 8], halfPixelCenters=True)
     spread = build.operator("DEPTH_TO_SPACE", [x], [1, 8, 12, 2], blockSize=2)
     flat = build.operator("RESHAPE", [spread, build.integers([1, 96, 2])], [1, 96, 2])
-    return build.finish([picture], [flat, y])
+    pooled = build.operator(
+        "MAX_POOL_2D", [x], [1, 2, 3, 8], padding=SAME, strideW=2, strideH=2, filterWidth=2, filterHeight=2
+    )
+    coarse = build.operator("RESHAPE", [pooled, build.integers([1, 24, 2])], [1, 24, 2])
+    boxes = build.operator("CONCATENATION", [flat, coarse], [1, 120, 2], axis=1)
+    clipped = build.operator(
+        "CONV_2D",
+        [x, build.half(4 * rng.normal(size=(5, 1, 1, 8))), build.half(rng.normal(size=5))],
+        [1, 4, 6, 5],
+        padding=SAME,
+        strideW=1,
+        strideH=1,
+        fusedActivationFunction=RELU6,
+    )
+    mean = build.operator("MEAN", [clipped, build.integers([1, 2])], [1, 5])
+    numbers = build.operator(
+        "FULLY_CONNECTED", [mean, build.half(rng.normal(size=(3, 5))), build.half(rng.normal(size=3))], [1, 3]
+    )
+    chance = build.operator("LOGISTIC", [numbers], [1, 3])
+    return build.finish([picture], [flat, y, boxes, clipped, numbers, chance])
 
 
 def litert_outputs(flatbuffer, picture):
@@ -211,6 +234,48 @@ def test_legacy_resize_is_refused():
         convert_tflite(build.finish([picture], [larger]))
 
 
+def test_a_reshaped_picture_is_good_for_nothing_but_concatenation():
+    build = ModelBuilder()
+    picture = build.tensor([1, 4, 4, 3])
+    flat = build.operator("RESHAPE", [picture, build.integers([1, 16, 3])], [1, 16, 3])
+    flatbuffer = build.finish([picture], [build.operator("LOGISTIC", [flat], [1, 16, 3])])
+    with pytest.raises(InputError, match="RESHAPE before sigmoid is not supported"):
+        convert_tflite(flatbuffer)
+
+
+def test_concatenations_of_channels_are_refused():
+    build = ModelBuilder()
+    picture = build.tensor([1, 4, 4, 3])
+    doubled = build.operator("CONCATENATION", [picture, picture], [1, 4, 4, 6], axis=3)
+    with pytest.raises(InputError, match="CONCATENATION of other than reshaped pictures along axis 1"):
+        convert_tflite(build.finish([picture], [doubled]))
+
+
+def test_a_mean_over_channels_is_refused():
+    build = ModelBuilder()
+    picture = build.tensor([1, 4, 4, 3])
+    mean = build.operator("MEAN", [picture, build.integers([3])], [1, 4, 4])
+    with pytest.raises(InputError, match="MEAN of other than all pixels"):
+        convert_tflite(build.finish([picture], [mean]))
+
+
+def test_pooling_windows_that_reach_outside_are_refused():
+    build = ModelBuilder()
+    picture = build.tensor([1, 5, 4, 3])
+    pooled = build.operator(
+        "MAX_POOL_2D",
+        [picture],
+        [1, 3, 2, 3],
+        padding=SAME,
+        strideW=2,
+        strideH=2,
+        filterWidth=2,
+        filterHeight=2,
+    )
+    with pytest.raises(InputError, match="SAME pooling"):
+        convert_tflite(build.finish([picture], [pooled]))
+
+
 def test_a_wheel_without_the_networks_is_refused(tmp_path):
     wheel = tmp_path / "other-1.0.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -221,7 +286,7 @@ def test_a_wheel_without_the_networks_is_refused(tmp_path):
 
 def test_the_shipped_graphs_are_those_of_the_shipped_networks():
     assets = files("partfit_mediapipe") / "assets"
-    for name in ("face_detection", "face_landmark"):
+    for name in NETWORKS:
         converted = convert_tflite((assets / f"{name}.tflite").read_bytes())
         shipped = Graph.load(assets / f"{name}.npz")
         assert shipped.nodes == converted.nodes

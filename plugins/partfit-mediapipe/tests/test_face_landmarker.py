@@ -76,6 +76,64 @@ def test_the_second_look_forgives_a_poor_region(face, astronaut):
     assert distance(twice.points, face.points) < 0.02 * face_size(face)
 
 
+def several_looks(**options):
+    return FaceLandmarker(FaceLandmarker.Config(looks=8, **options))
+
+
+@pytest.fixture(scope="module")
+def looked_around(detector, astronaut):
+    """The astronaut's face after eight looks."""
+    (found,) = several_looks().locate([astronaut], detector.detect([astronaut]))[0]
+    return found
+
+
+def test_several_looks_agree_on_the_features(looked_around, face):
+    assert distance(looked_around.points, face.points) < 0.01 * face_size(face)
+    for name, expected in BY_EYE.items():
+        assert np.hypot(*(looked_around.points[face.scheme.names.index(name)] - expected)) < 4, name
+
+
+def test_several_looks_keep_the_score(looked_around, face):
+    assert looked_around.score == pytest.approx(face.score, abs=1e-6)
+
+
+def test_the_spread_of_the_looks_adds_to_the_scale(detector, astronaut, looked_around):
+    bare = several_looks(relative_error=1e-9).locate([astronaut], detector.detect([astronaut]))[0][0]
+    floor = np.full((468, 1), 0.013 * face_size(looked_around))
+    floor[contour_points()] *= 2
+    assert (bare.scale > 0.001 * face_size(bare)).all()
+    np.testing.assert_allclose(looked_around.scale, np.hypot(bare.scale, floor), rtol=1e-6)
+
+
+def test_confidence_falls_with_the_scale(looked_around):
+    sigma = np.sqrt((looked_around.scale**2).mean(axis=1)) / face_size(looked_around)
+    expected = looked_around.score * (1 - sigma / 0.1).clip(0, 1)
+    np.testing.assert_allclose(looked_around.confidence, expected, rtol=1e-6)
+    assert looked_around.confidence[4] > looked_around.confidence[contour_points()].mean()  # tip of the nose
+
+
+def test_a_covered_half_is_less_certain(detector, astronaut, looked_around):
+    covered = astronaut.copy()
+    covered[135:200, 180:270] = 128  # the mouth and the chin
+    (found,) = several_looks().locate([covered], detector.detect([astronaut]))[0]
+    mouth = [found.scheme.names.index(name) for name in ("right_mouth_corner", "left_mouth_corner", "chin")]
+    eyes = [found.scheme.names.index(f"{side}_eye_outer_corner") for side in ("right", "left")]
+    growth = found.scale / looked_around.scale
+    assert growth[mouth].mean() > 1.3 * growth[eyes].mean()
+
+
+def test_several_looks_at_several_faces(detector, astronaut, looked_around, collage):
+    image, places = collage
+    images = [image, astronaut]
+    regions = detector.detect(images)
+    many, (alone,) = several_looks().locate(images, regions)
+    np.testing.assert_allclose(alone.points, looked_around.points, atol=1e-3)
+    assert len(many) == len(places)
+    for x, y, step in places:
+        expected = (looked_around.points - [100, 20]) / step + [x, y]
+        assert min(distance(found.points, expected) for found in many) < 0.03 * face_size(alone) / step
+
+
 def test_each_face_of_a_collage_has_its_landmarks(locate, face, collage):
     image, places = collage
     faces = locate(image)
@@ -152,7 +210,7 @@ def test_other_than_rgb_pictures_are_refused(landmarker):
         landmarker.locate([np.zeros((5, 5), np.uint8)], [[]])
 
 
-@pytest.mark.parametrize("options", [{"threshold": 1.5}, {"relative_error": 0.0}])
+@pytest.mark.parametrize("options", [{"threshold": 1.5}, {"relative_error": 0.0}, {"looks": 0}])
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(ConfigError, match="found"):
         FaceLandmarker.Config(**options)

@@ -6,6 +6,7 @@ from partfit_mediapipe.face_scheme import (
     canonical_vertices,
     contour_points,
     mediapipe468,
+    mediapipe478,
     mirror_permutation,
 )
 
@@ -62,6 +63,25 @@ def test_the_outline_goes_around_the_face():
     angles = np.sort(np.arctan2(outline[:, 1], outline[:, 0]))
     assert len(outline) == 36
     assert np.diff(angles, append=angles[0] + 2 * np.pi).max() < 0.5
+
+
+def test_the_irises_follow_the_mesh():
+    mesh, scheme = mediapipe468(), mediapipe478()
+    assert scheme.name == "mediapipe478"
+    assert len(scheme) == len(set(scheme.names)) == 478
+    assert scheme.names[:468] == mesh.names
+    assert np.array_equal(scheme.triangles, mesh.triangles)
+    assert np.array_equal(scheme.mirror[:468], mesh.mirror)
+
+
+def test_the_mirror_swaps_the_irises():
+    scheme = mediapipe478()
+    for index in range(468, 478):
+        side, other = ("right_", "left_") if index < 473 else ("left_", "right_")
+        assert scheme.names[scheme.mirror[index]] == scheme.names[index].replace(side, other)
+    rims = scheme.edges[(scheme.edges >= 468).any(axis=1)]
+    assert len(rims) == 8
+    assert {frozenset(e) for e in scheme.mirror[rims]} == {frozenset(e) for e in rims.tolist()}
 
 
 def test_a_lopsided_mesh_has_no_mirror():

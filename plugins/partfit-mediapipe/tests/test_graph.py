@@ -10,12 +10,17 @@ from partfit_mediapipe.graph import (
     Graph,
     GraphModule,
     Node,
+    concatenate,
     conv,
+    dense,
     depth_to_space,
     max_pool,
+    mean,
     pad_channels,
+    relu6,
     resize,
     rows,
+    sigmoid,
 )
 
 
@@ -64,6 +69,24 @@ def test_pad_channels_and_rows_orders():
     padded = pad_channels(x, before=1, after=2)
     assert padded.shape == (1, 4, 2, 2)
     assert rows(padded).tolist() == [[0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0]]
+
+
+def test_relu6_and_sigmoid_are_what_their_names_say():
+    x = torch.tensor([-1.0, 0.0, 2.5, 6.0, 7.0])
+    assert relu6(x).tolist() == [0, 0, 2.5, 6, 6]
+    np.testing.assert_allclose(sigmoid(x), 1 / (1 + np.exp(-x.numpy())), rtol=1e-6)
+
+
+def test_mean_and_dense_layer():
+    x = torch.arange(12.0).reshape(1, 2, 2, 3)
+    assert mean(x).tolist() == [[2.5, 8.5]]
+    weight, bias = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]]), torch.tensor([0.5, 0.0, -1.0])
+    assert dense(mean(x), weight, bias).tolist() == [[3.0, -3.5, 24.5]]
+
+
+def test_rows_are_concatenated_for_each_picture():
+    x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0], [6.0]])
+    assert concatenate(x, y).tolist() == [[1, 2, 5], [3, 4, 6]]
 
 
 def test_a_graph_file_is_read_back(tmp_path):

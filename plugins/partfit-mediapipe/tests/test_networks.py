@@ -36,6 +36,32 @@ def test_both_backends_see_the_same_boxes(astronaut):
     np.testing.assert_allclose(logits, other_logits, atol=1e-2)
 
 
+@needs_litert
+@pytest.mark.parametrize("variant", ["full", "lite"])
+def test_both_backends_see_the_same_hand(hand_picture, variant):
+    crops = [Crop((170, 210), 400, angle, resolution=224) for angle in (0.0, 0.3, -0.4)]
+    inputs = network_inputs(hand_picture, crops, low=0.0)
+    name = f"hand_landmark_{variant}"
+    found, others = TorchNetwork(name)(inputs), LiteRTNetwork(name)(inputs)
+    assert [output.shape for output in found] == [(3, 63), (3, 1), (3, 1), (3, 63)]
+    assert np.abs(found[0]).max() > 100
+    assert found[1].min() > 0.9  # presence
+    for output, other, tolerance in zip(found, others, (1e-3, 1e-5, 1e-5, 1e-5), strict=True):
+        np.testing.assert_allclose(output, other, rtol=0, atol=tolerance)
+
+
+@needs_litert
+def test_both_backends_see_the_same_palm(hand_picture):
+    crop = Crop((159.5, 199.5), 400, resolution=192)
+    inputs = network_inputs(hand_picture, [crop], low=0.0)
+    boxes, logits = TorchNetwork("palm_detection")(inputs)
+    other_boxes, other_logits = LiteRTNetwork("palm_detection")(inputs)
+    assert boxes.shape == (1, 2016 * 18)
+    assert logits.max() > 3
+    np.testing.assert_allclose(boxes, other_boxes, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(logits, other_logits, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("backend", ["torch", pytest.param("litert", marks=needs_litert)])
 def test_a_batch_gives_what_its_pictures_give_alone(astronaut, backend):
     network = load_network("face_landmark", backend)

@@ -1,1 +1,1 @@
-"""MediaPipe's networks for partfit: a face detector and a landmarker of 468 points."""
+"""MediaPipe's networks for partfit: detectors and landmarkers of faces and of hands."""

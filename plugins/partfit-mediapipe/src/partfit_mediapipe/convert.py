@@ -28,6 +28,10 @@ from partfit_mediapipe.graph import Graph, Node
 NETWORKS = {
     "face_detection": "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite",
     "face_landmark": "mediapipe/modules/face_landmark/face_landmark.tflite",
+    "iris_landmark": "mediapipe/modules/iris_landmark/iris_landmark.tflite",
+    "palm_detection": "mediapipe/modules/palm_detection/palm_detection_full.tflite",
+    "hand_landmark_full": "mediapipe/modules/hand_landmark/hand_landmark_full.tflite",
+    "hand_landmark_lite": "mediapipe/modules/hand_landmark/hand_landmark_lite.tflite",
 }
 
 ASSETS = Path(__file__).parent / "assets"
@@ -82,6 +86,7 @@ class _Converter:
         self.schema = schema
         self.constants: dict[int, np.ndarray] = {}
         self.paddings: dict[int, tuple[int, list[int]]] = {}  # of PAD: what is padded, and by how much
+        self.rows: set[int] = set()  # tensors that a graph holds as one row of numbers a picture
         self.nodes: list[Node] = []
         self.weights: dict[str, np.ndarray] = {}
 
@@ -99,6 +104,10 @@ class _Converter:
             "RESIZE_BILINEAR": self._resize,
             "DEPTH_TO_SPACE": self._depth_to_space,
             "RESHAPE": self._reshape,
+            "CONCATENATION": self._concatenation,
+            "MEAN": self._mean,
+            "FULLY_CONNECTED": self._dense_layer,
+            "LOGISTIC": self._logistic,
         }
         for operator in self.subgraph.operators:
             code = self.model.operatorCodes[operator.opcodeIndex]
@@ -161,6 +170,7 @@ class _Converter:
     def _append(self, op: str, operator: Any, weights: list[str], **options: Any) -> None:
         source = int(operator.inputs[0])
         _require(source not in self.paddings, f"PAD before {op}")
+        _require(source not in self.rows, f"RESHAPE before {op}")
         self.nodes.append(Node(op, (_name(source), *weights), _name(operator.outputs[0]), options))
 
     def _forward_constant(self, operator: Any) -> None:
@@ -189,10 +199,14 @@ class _Converter:
             self._weight(kernel_index, kernel),
             self._weight(bias_index, self._constant(bias_index)),
         ]
-        attributes = {"stride": stride, "padding": padding, "groups": groups, "relu": self._relu(options)}
-        self.nodes.append(
-            Node("conv", (_name(source), *weights), _name(operator.outputs[0]), attributes),
-        )
+        output = _name(operator.outputs[0])
+        clipped = options.fusedActivationFunction == self.schema.ActivationFunctionType.RELU6
+        result = f"{output}_unclipped" if clipped else output
+        relu = not clipped and self._relu(options)
+        attributes = {"stride": stride, "padding": padding, "groups": groups, "relu": relu}
+        self.nodes.append(Node("conv", (_name(source), *weights), result, attributes))
+        if clipped:
+            self.nodes.append(Node("relu6", (result,), output))
 
     def _prelu(self, operator: Any) -> None:
         index = int(operator.inputs[1])
@@ -207,9 +221,11 @@ class _Converter:
 
     def _max_pool(self, operator: Any) -> None:
         options = operator.builtinOptions
-        _require(options.padding == self.schema.Padding.VALID, "SAME pooling")
-        _require(not self._relu(options), "pooling with an activation")
         size, stride = [options.filterHeight, options.filterWidth], [options.strideH, options.strideW]
+        if options.padding == self.schema.Padding.SAME:
+            padding = _same_padding(self._shape(int(operator.inputs[0]))[1:3], tuple(size), stride)
+            _require(not any(padding), "SAME pooling of a size that its stride does not divide")
+        _require(not self._relu(options), "pooling with an activation")
         self._append("max_pool", operator, [], size=size, stride=stride)
 
     def _pad(self, operator: Any) -> None:
@@ -232,9 +248,35 @@ class _Converter:
 
     def _reshape(self, operator: Any) -> None:
         source, output = int(operator.inputs[0]), int(operator.outputs[0])
-        final = output in [int(i) for i in self.subgraph.outputs]
-        _require(final and len(self._shape(source)) == 4, "RESHAPE inside the network")
+        kept = len(self._shape(source)) == 4 and self._shape(output)[0] == 1
+        _require(kept, "RESHAPE of other than a picture to one row of numbers")
         self._append("rows", operator, [])
+        self.rows.add(output)
+
+    def _concatenation(self, operator: Any) -> None:
+        """Rows of numbers one after another, as a concatenation along the first axis of a picture's is."""
+        sources = [int(i) for i in operator.inputs]
+        options = operator.builtinOptions
+        supported = self.rows.issuperset(sources) and options.axis == 1 and not self._relu(options)
+        _require(supported, "CONCATENATION of other than reshaped pictures along axis 1")
+        output = int(operator.outputs[0])
+        self.nodes.append(Node("concatenate", tuple(map(_name, sources)), _name(output)))
+        self.rows.add(output)
+
+    def _mean(self, operator: Any) -> None:
+        axes = self._constant(int(operator.inputs[1])).ravel().tolist()
+        _require(axes == [1, 2] and not operator.builtinOptions.keepDims, "MEAN of other than all pixels")
+        self._append("mean", operator, [])
+
+    def _dense_layer(self, operator: Any) -> None:
+        source, weight, bias = (int(i) for i in operator.inputs)
+        _require(len(self._shape(source)) == 2, "FULLY_CONNECTED of other than one row a picture")
+        _require(not self._relu(operator.builtinOptions), "FULLY_CONNECTED with an activation")
+        weights = [self._weight(index, self._constant(index)) for index in (weight, bias)]
+        self._append("dense", operator, weights)
+
+    def _logistic(self, operator: Any) -> None:
+        self._append("sigmoid", operator, [])
 
     def _relu(self, options: Any) -> bool:
         activation = self.schema.ActivationFunctionType

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import numpy as np
@@ -21,6 +22,7 @@ from partfit.errors import ConfigError, InputError
 from partfit.geometry.crops import Crop
 from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region
 from partfit_mediapipe.face_scheme import COUNT, contour_points, mediapipe468
+from partfit_mediapipe.jitter import agreement, certainty, look_around
 from partfit_mediapipe.networks import Backend, load_network
 from partfit_mediapipe.pictures import check_picture, network_inputs
 
@@ -31,6 +33,12 @@ _EYE_CORNERS = 33, 263  # outer corners, right and left
 _SAME_FACE = 0.25  # mean distance of two detections of one face, of the face's size
 _CONTOUR_SCALE = 2.0  # the outline slides along the silhouette: its points are this much less certain
 
+#: Standard deviation of a coordinate for each unit of the spread of several looks. benchmarks/calibration.py
+#: fits it, for 8 looks and the default `relative_error`.
+SPREAD_FACTOR = 1.6
+
+_UNCERTAIN = 0.1  # a scale of this part of the face's size leaves no confidence
+
 
 @attrs.frozen(eq=False)
 class _Face:
@@ -40,11 +48,13 @@ class _Face:
         picture: Index of its picture.
         points: (468, 2) picture pixels.
         presence: In [0, 1].
+        spread: (468, 2) of the points in several looks, picture pixels; 0 after a single look.
     """
 
     picture: int
     points: np.ndarray
     presence: float
+    spread: np.ndarray = attrs.field(factory=lambda: np.zeros((COUNT, 2)))
 
     @property
     def size(self) -> float:
@@ -68,7 +78,22 @@ class FaceLandmarker(Landmarker):
     photographs of dlib with 43 faces labelled with 68 points, about 40 pixels wide: the spread of a
     coordinate around its mean offset was 0.015 inside and 0.03 on the outline, to which labels in whole
     pixels contribute 0.007. `benchmarks/faces.py` measures the landmarks' mean error on such a label file.
-    A point's confidence is the face's presence.
+    A point's confidence is the face's presence. These scales leave out what labels and network define
+    differently: distances from the labels are larger, and `benchmarks/calibration.py` tells by how much.
+
+    With `looks` above 1 the final crop of each face is seen that many times, a little shifted, zoomed, turned
+    and flipped (see `partfit_mediapipe.jitter`). A point is then the median of the answers, and its scale,
+    for each coordinate,
+
+        sqrt((SPREAD_FACTOR * spread)^2 + (relative_error * size)^2)
+
+    with `relative_error` doubled on the outline as before. The factor makes regions that should hold 90% of
+    the distances from the labels hold 90% of them: those include what the labels define differently, and
+    their rounding to whole pixels. The script fits it, and reports how much the regions hold on pictures that
+    were left out of the fit. The confidence falls from the presence to 0 as the scale, the root mean square
+    of both coordinates, grows from 0 to a tenth of the face's size (after thesis eq. 3.22, C = 1 - sigma).
+    The score is the presence in the first, unchanged look. The cost is `looks` runs of the network a face
+    instead of one, besides the first run of `refine`; the script reports the milliseconds.
 
     MediaPipe counts pixels from the crop's corner, so that 0.5 is the centre of the first pixel; 0.5 is
     subtracted. Measured: x in a crop and in the flipped crop sum to 191.65 +- 0.09 on average, where 192
@@ -83,6 +108,8 @@ class FaceLandmarker(Landmarker):
             threshold: Least presence of a face, in [0, 1].
             refine: Whether to look a second time.
             relative_error: Standard deviation of a coordinate, of the face's size.
+            looks: How often the network looks at the final crop of a face: 1, or 8 for median points and for
+                scales and confidences that tell certain points from uncertain ones. Each look is one run.
             backend: `auto`, `torch` or `litert`; see `partfit_mediapipe.networks.load_network`.
             device: Torch device of the network.
         """
@@ -90,6 +117,7 @@ class FaceLandmarker(Landmarker):
         threshold: float = 0.5
         refine: bool = True
         relative_error: float = 0.013
+        looks: int = 1
         backend: Backend = "auto"
         device: str = "cpu"
 
@@ -98,6 +126,8 @@ class FaceLandmarker(Landmarker):
                 raise ConfigError(f"threshold must lie in [0, 1], found {self.threshold}.")
             if not self.relative_error > 0:
                 raise ConfigError(f"relative_error must be positive, found {self.relative_error}.")
+            if self.looks < 1:
+                raise ConfigError(f"looks must be at least 1, found {self.looks}.")
 
     config: Config
 
@@ -113,7 +143,7 @@ class FaceLandmarker(Landmarker):
         return mediapipe468()
 
     def locate(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]], regions: Sequence[Sequence[Region]]
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], regions: Sequence[Sequence[Region]]
     ) -> list[list[Detection]]:
         """Locate the landmarks of each region; see `partfit.landmarks.Landmarker.locate`.
 
@@ -129,13 +159,13 @@ class FaceLandmarker(Landmarker):
         for image in images:
             check_picture(image)
         crops = [[Crop.around(region, scale=_MARGIN, resolution=_SIZE) for region in own] for own in regions]
-        faces = self._look(images, crops)
         if self.config.refine:
+            seen = self._look(images, crops)
             crops = [[] for _ in images]
-            for face in faces:
+            for face in seen:
                 crops[face.picture].append(_crop_around_points(face.points))
-            faces = self._look(images, crops)
-        faces = [face for face in faces if face.presence >= self.config.threshold]
+        agreed = map(_agreed, look_around(partial(self._look, images), crops, self.config.looks))
+        faces = [face for face in agreed if face.presence >= self.config.threshold]
         return [
             [self._detection(face) for face in _distinct([f for f in faces if f.picture == index])]
             for index in range(len(images))
@@ -152,14 +182,16 @@ class FaceLandmarker(Landmarker):
         points, logits = self._network(torch.cat(inputs))
         points = points.reshape(-1, COUNT, 3)[..., :2].astype(float) - 0.5  # from the first pixel's centre
         presence = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
+        mirror = self.scheme.mirror
         return [
-            _Face(index, crop.to_image(own), float(present))
+            _Face(index, crop.to_image(own[mirror] if crop.mirror else own), float(present))
             for (index, crop), own, present in zip(wanted, points, presence, strict=True)
         ]
 
     def _detection(self, face: _Face) -> Detection:
-        scale = np.repeat(self._relative_scale[:, None] * face.size, 2, axis=1)
-        return Detection(self.scheme, face.points, scale, np.full(COUNT, face.presence), face.presence)
+        scale = np.hypot(SPREAD_FACTOR * face.spread, self._relative_scale[:, None] * face.size)
+        confidence = face.presence * certainty(scale, _UNCERTAIN * face.size, self.config.looks)
+        return Detection(self.scheme, face.points, scale, confidence, face.presence)
 
 
 def _crop_around_points(points: Float[np.ndarray, "468 2"]) -> Crop:
@@ -175,6 +207,12 @@ def _crop_around_points(points: Float[np.ndarray, "468 2"]) -> Crop:
     low, high = turned.min(axis=0), turned.max(axis=0)
     center = to_face @ ((low + high) / 2)
     return Crop(center, _MARGIN * (high - low).max(), angle, resolution=_SIZE)
+
+
+def _agreed(looks: Sequence[_Face]) -> _Face:
+    """One face from several looks at it, the first of them unchanged."""
+    points, spread = agreement(np.stack([face.points for face in looks]))
+    return attrs.evolve(looks[0], points=points, spread=spread)
 
 
 def _distinct(faces: Sequence[_Face]) -> list[_Face]:

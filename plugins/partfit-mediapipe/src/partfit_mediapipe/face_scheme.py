@@ -1,4 +1,4 @@
-"""The landmark scheme `mediapipe468`: MediaPipe's face mesh.
+"""The landmark schemes `mediapipe468`, MediaPipe's face mesh, and `mediapipe478`, the same with the irises.
 
 The canonical mesh is MediaPipe's `canonical_face_model` (Apache-2.0, The MediaPipe Authors), here in metres:
 468 vertices, one a landmark, x towards the subject's left, y up, z out of the face. Left and right in names
@@ -16,8 +16,20 @@ from jaxtyping import Float, Int
 from partfit.errors import InputError
 from partfit.landmarks import LandmarkScheme
 
-#: Number of landmarks.
+#: Number of landmarks of the mesh.
 COUNT = 468
+
+# the irises follow the mesh in MediaPipe's order: the centre, then the rim as it lies in the picture of an
+# upright face: right, top, left, bottom
+_IRISES = tuple(
+    f"{side}_iris_{place}"
+    for side, places in (
+        ("right", ("center", "inner", "top", "outer", "bottom")),
+        ("left", ("center", "outer", "top", "inner", "bottom")),
+    )
+    for place in places
+)
+_RIMS = [(first + i, first + (i + 1) % 4) for first in (COUNT + 1, COUNT + 6) for i in range(4)]
 
 _MIDDLE = {
     0: "upper_lip_top",
@@ -69,6 +81,23 @@ def mediapipe468() -> LandmarkScheme:
     mirror = mirror_permutation(mesh["vertices"])
     return LandmarkScheme(
         "mediapipe468", _names(mirror), triangles=mesh["triangles"], edges=mesh["contours"], mirror=mirror
+    )
+
+
+@cache
+def mediapipe478() -> LandmarkScheme:
+    """The scheme of the mesh with the irises: `mediapipe468`, then five points of each eye, the right first.
+
+    An iris is its centre and four points of its rim, `inner` being towards the nose. The rims are edges too.
+    """
+    mesh = mediapipe468()
+    assert mesh.mirror is not None
+    return LandmarkScheme(
+        "mediapipe478",
+        mesh.names + _IRISES,
+        triangles=mesh.triangles,
+        edges=np.concatenate([mesh.edges, _RIMS]),
+        mirror=np.concatenate([mesh.mirror, COUNT + np.array([5, 8, 7, 6, 9, 0, 3, 2, 1, 4])]),
     )
 
 

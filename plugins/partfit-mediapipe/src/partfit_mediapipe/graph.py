@@ -128,6 +128,11 @@ def conv(
     return y.relu_() if relu else y
 
 
+def relu6(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Clips to [0, 6]."""
+    return F.relu6(x)
+
+
 def prelu(
     x: Float[Tensor, "batch channels height width"], slope: Float[Tensor, " channels"]
 ) -> Float[Tensor, "batch channels height width"]:
@@ -179,8 +184,46 @@ def rows(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batc
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
+def concatenate(*x: Float[Tensor, "batch _"]) -> Float[Tensor, "batch numbers"]:
+    """Rows of numbers, one after another."""
+    return torch.cat(x, dim=1)
+
+
+def mean(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels"]:
+    """Mean over the pixels."""
+    return x.mean(dim=(2, 3))
+
+
+def dense(
+    x: Float[Tensor, "batch channels"],
+    weight: Float[Tensor, "numbers channels"],
+    bias: Float[Tensor, " numbers"],
+) -> Float[Tensor, "batch numbers"]:
+    """A fully connected layer: weight x + bias."""
+    return F.linear(x, weight, bias)
+
+
+def sigmoid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """1 / (1 + exp(-x))."""
+    return torch.sigmoid(x)
+
+
 #: What a node's `op` may name.
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
     operation.__name__: operation
-    for operation in (conv, prelu, add, max_pool, pad_channels, resize, depth_to_space, rows)
+    for operation in (
+        conv,
+        relu6,
+        prelu,
+        add,
+        max_pool,
+        pad_channels,
+        resize,
+        depth_to_space,
+        rows,
+        concatenate,
+        mean,
+        dense,
+        sigmoid,
+    )
 }

@@ -8,7 +8,7 @@ are no faster, and each change of the batch size would re-plan its memory.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ Backend = Literal["auto", "torch", "litert"]
 _CHUNK_CPU, _CHUNK_OTHER = 4, 64
 
 
+@runtime_checkable
 class Network(Protocol):
     """A network with square inputs."""
 
@@ -80,7 +81,7 @@ def load_network(name: str, backend: Backend = "auto", device: str = "cpu") -> N
     """A network of this package by its asset name.
 
     Args:
-        name: `face_detection` or `face_landmark`.
+        name: One of `partfit_mediapipe.convert.NETWORKS`.
         backend: `torch`, `litert`, or `auto`: LiteRT on the CPU where it is installed, else torch.
         device: Torch device; anything but the CPU needs torch.
 
