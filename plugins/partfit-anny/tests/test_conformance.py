@@ -1,9 +1,17 @@
 import pytest
 
 from partfit.testing.conformance import EmbeddingConformance, ModelConformance, RecipeConformance
-from partfit_anny.embeddings import anny_face_dense, ibug68, mediapipe468
+from partfit_anny.embeddings import (
+    anny_face_dense,
+    hand21_left,
+    hand21_right,
+    ibug68,
+    mediapipe468,
+    mediapipe478,
+)
+from partfit_anny.hand import AnnyHand
 from partfit_anny.head import AnnyHead
-from partfit_anny.recipe import face
+from partfit_anny.recipe import face, hand
 
 
 class TestAnnyHead(ModelConformance):
@@ -21,6 +29,11 @@ class TestMediapipe468(_OnAnny):
         return mediapipe468()
 
 
+class TestMediapipe478(_OnAnny):
+    def make(self):
+        return mediapipe478()
+
+
 class TestIbug68(_OnAnny):
     def make(self):
         return ibug68()
@@ -31,10 +44,43 @@ class TestDense(_OnAnny):
         return anny_face_dense()
 
 
-class TestFaceRecipe(RecipeConformance):
+class TestRightHand(ModelConformance):
+    def make(self):
+        return AnnyHand()
+
+
+class TestLeftHand(ModelConformance):
+    def make(self):
+        return AnnyHand(AnnyHand.Config(side="left"))
+
+
+class TestRightHand21(EmbeddingConformance):
+    def make(self):
+        return hand21_right()
+
+    def make_model(self):
+        return AnnyHand()
+
+
+class TestLeftHand21(EmbeddingConformance):
+    def make(self):
+        return hand21_left()
+
+    def make_model(self):
+        return AnnyHand(AnnyHand.Config(side="left"))
+
+
+class _OnMediapipe(RecipeConformance):
     @pytest.fixture(autouse=True)
     def _landmarks(self):
         pytest.importorskip("partfit_mediapipe", reason="the recipe names partfit-mediapipe's components")
 
+
+class TestFaceRecipe(_OnMediapipe):
     def make(self):
         return face()
+
+
+class TestHandRecipe(_OnMediapipe):
+    def make(self):
+        return hand()

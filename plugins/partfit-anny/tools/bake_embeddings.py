@@ -8,6 +8,8 @@ the points are made exactly left-right symmetric on the face's visible skin.
 `ibug68` takes, for each of its points, the mediapipe468 point at the same place (`IBUG68`). The jaw line,
 points 0 to 16, follows the silhouette in pictures and so is marked unreliable.
 
+`mediapipe478` is `mediapipe468` and five points of each iris, which lie on the eyeballs as they look at rest.
+
 `anny-face-dense` is every vertex of the visible skin of the face.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from surface import closest_on_surface
+from surface import closest_on_surface, distances_to_surface
 
 TOOLS = Path(__file__).parent
 ASSETS = TOOLS.parent / "src/partfit_anny/assets"
@@ -37,6 +39,13 @@ SILHOUETTE = (
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )
 # fmt: on
+#: The ring of vertices of the base mesh around the front pole of the left eyeball.
+POLE = (14598, 14607, 14616, 14625, 14634, 14643, 14652, 14661)
+#: Radius of an iris, metres: "11.7 +- 0.5 mm" across in a wide population, Google AI Blog, 6 August 2020,
+#: "MediaPipe Iris: Real-time Iris Tracking & Depth Estimation".
+IRIS_RADIUS = 11.7e-3 / 2
+#: Of the points of a left iris in their order (centre, outer, top, inner, bottom) those of the right one.
+RIGHT_IRIS = (0, 3, 2, 1, 4)
 #: Spread over the renders at which a landmark counts half, metres.
 HALF_SPREAD = 3e-3
 #: Reliability of silhouette points.
@@ -47,10 +56,12 @@ def main() -> None:
     """Bake and save the embeddings."""
     with np.load(ASSETS / "anny_head.npz") as head, np.load(TOOLS / "mediapipe468_points.npz") as points:
         mediapipe = embed_mediapipe(head, points)
-        dense = dense_face(head)
+        dense, irises = dense_face(head), embed_irises(head)
+    full = {name: np.concatenate([mediapipe[name], irises[name]]) for name in irises}
     ibug = {name: mediapipe[name][list(IBUG68)] for name in ("face", "barycentric", "reliability")}
     arrays = {
         **{f"mediapipe468_{name}": values for name, values in mediapipe.items()},
+        **{f"mediapipe478_{name}": values for name, values in full.items()},
         **{f"ibug68_{name}": values for name, values in ibug.items()},
         **{f"face_dense_{name}": values for name, values in dense.items()},
     }
@@ -85,6 +96,33 @@ def embed_mediapipe(head: np.lib.npyio.NpzFile, points: np.lib.npyio.NpzFile) ->
     }
 
 
+def embed_irises(head: np.lib.npyio.NpzFile) -> dict[str, np.ndarray]:
+    """Rows of the ten iris landmarks on the eyeballs, the right eye's, which are mirrored, first."""
+    vertices, faces, centre = head["v_template"].astype(float), head["faces"], head["joints"][3].astype(float)
+    eyeball = np.flatnonzero(np.isin(faces, head["region_left_eyeball"]).all(axis=1))
+    gaze = _unit(vertices[np.isin(head["base_index"], POLE)].mean(axis=0) - centre)
+    across = _unit(np.cross([0.0, 1.0, 0.0], gaze))
+    up = np.cross(gaze, across)
+    outwards = np.stack([0 * gaze, across, up, -across, -up])
+    forward = np.ones(5)
+    for _ in range(10):
+        directions = _unit(forward[:, None] * gaze + IRIS_RADIUS * outwards)
+        reach = distances_to_surface(vertices, faces[eyeball], centre, directions)
+        forward = np.sqrt(reach**2 - (IRIS_RADIUS * (np.arange(5) > 0)) ** 2)
+    points = centre + reach[:, None] * directions
+    radii = np.linalg.norm(np.cross(points - centre, gaze), axis=1)
+    print(f"irises: radius {radii[1:].min() * 1e3:.2f} to {radii[1:].max() * 1e3:.2f} mm, ", end="")
+    print(f"on eyeballs of radius {reach.mean() * 1e3:.1f} mm, gaze {np.round(gaze, 3)} at rest")
+    nearest, barycentric = closest_on_surface(points, vertices, faces[eyeball])
+    face, order = eyeball[nearest], list(RIGHT_IRIS)
+    right = _mirrored_rows(face[order], barycentric[order], faces, head["mirror"])
+    return {
+        "face": np.concatenate([right[0], face]).astype(np.int32),
+        "barycentric": np.concatenate([right[1], barycentric]),
+        "reliability": np.ones(10),
+    }
+
+
 def dense_face(head: np.lib.npyio.NpzFile) -> dict[str, np.ndarray]:
     """The vertices of the face region, the triangles between them and their mirror permutation."""
     faces, chosen = head["faces"], head["region_face"]
@@ -116,6 +154,10 @@ def _mirrored_rows(
     other = np.array([number[tuple(sorted(triple))] for triple in corners.tolist()])
     order = (faces[other][:, :, None] == corners[:, None, :]).argmax(axis=2)
     return other, np.take_along_axis(barycentric, order, axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _reliability(points: np.lib.npyio.NpzFile) -> np.ndarray:

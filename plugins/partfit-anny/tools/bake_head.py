@@ -12,7 +12,8 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-from makehuman import SEGMENTS, HeadMesh, load_head
+from makehuman import SEGMENTS, TEETH, HeadMesh, load_head
+from mouth import cavity_with_skin, shortened_roots
 from population import TARGETS, measure, sample_coefficients
 from surface import visible_directions
 
@@ -23,6 +24,9 @@ COMPONENTS = 120
 JOINTS = {"neck": "neck01", "head": "head", "jaw": "jaw", "left_eye": "eye.L", "right_eye": "eye.R"}
 PARENTS = (-1, 0, 1, 1, 1)
 JOINT_MIRROR = (0, 1, 2, 4, 3)
+EYEBALLS = {side: (f"eye_front.{side}", f"eye_back.{side}") for side in "LR"}
+#: Segments that turn rigidly with one joint, and its index.
+RIGID_PARTS = {EYEBALLS["L"]: 3, EYEBALLS["R"]: 4, ("upper_teeth",): 1, ("lower_teeth",): 2}
 
 #: A vertex counts as visible when more than this fraction of the views around the front show it.
 VISIBLE = 0.05
@@ -61,6 +65,7 @@ def main() -> None:
     head = load_head()
     identity = fit_identity(head)
     names, exprdirs = expressions(head)
+    identity, exprdirs = keep_mouth_inside(head, identity, exprdirs)
     regions = find_regions(head)
     std = expression_std(identity, exprdirs, regions["face"])
     for name, value in zip(names, std, strict=True):
@@ -95,37 +100,56 @@ def fit_identity(head: HeadMesh) -> Identity:
     """Principal components of random heads, symmetric and antisymmetric ones apart.
 
     Every sample counts together with its mirror image; the covariance then splits into a symmetric
-    and an antisymmetric block, so that each component is exactly one or the other.
+    and an antisymmetric block, so that each component is exactly one or the other. The teeth follow the
+    components and do not shape them.
     """
     points = _sample_points(head, np.random.default_rng(SEED), SAMPLES)
     mirror = _point_mirror(head)
+    counts = _point_counts(head)
     flipped = points[:, mirror] * [-1.0, 1.0, 1.0]
     mean = (points + flipped).mean(axis=0) / 2
     parts = {1: (points + flipped) / 2 - mean, -1: (points - flipped) / 2}
-    components = [(sign, *_principal_components(part)) for sign, part in parts.items()]
+    components = [(sign, *_principal_components(part, counts)) for sign, part in parts.items()]
     signs = np.concatenate([np.full(len(values), sign) for sign, values, _ in components])
     variances = np.concatenate([values for _, values, _ in components])
     directions = np.concatenate([rows for _, _, rows in components])
     order = np.argsort(-variances, kind="stable")[:COMPONENTS]
     _print_spectrum(variances)
-    basis = (directions[order] * np.sqrt(variances[order])[:, None]).reshape(COMPONENTS, -1, 3)
-    basis = np.moveaxis(basis, 0, -1)
+    basis = np.moveaxis(directions[order] * np.sqrt(variances[order])[:, None, None], 0, -1)
     count = len(head.vertices)
     identity = Identity(mean[:count], mean[count:], basis[:count], basis[count:], signs[order])
     _print_measures(head, points, identity)
-    _print_reconstruction(head, directions[order], mean)
+    _print_reconstruction(head, directions[order][:, counts], mean[counts], counts)
     return identity
 
 
 def expressions(head: HeadMesh) -> tuple[list[str], np.ndarray]:
-    """Names and directions (V, 3, 52) of the facial actions; none of them moves a joint."""
+    """Names and directions (V, 3, 52) of the facial actions; none of them moves a joint or an eyeball.
+
+    Upstream `eyeLook...` moves the eyeball, too, along straight lines: here that is left to the eye joints.
+    """
     prefix = "facial_action:"
     rows = [i for i, name in enumerate(head.blendshape_names) if name.startswith(prefix)]
     bones = [head.bone_names.index(bone) for bone in JOINTS.values()]
     if np.abs(head.bone_blendshapes[rows][:, bones]).max() > 0:
         raise SystemExit("A facial action moves a joint: the asset has no place for that.")
     names = [head.blendshape_names[row].removeprefix(prefix) for row in rows]
-    return names, np.moveaxis(head.blendshapes[rows], 0, -1)
+    directions = np.moveaxis(head.blendshapes[rows], 0, -1)
+    directions[_segment_vertices(head, *EYEBALLS["L"], *EYEBALLS["R"])] = 0.0
+    return names, directions
+
+
+def keep_mouth_inside(
+    head: HeadMesh, identity: Identity, exprdirs: np.ndarray
+) -> tuple[Identity, np.ndarray]:
+    """Identity and facial actions (V, 3, 52) with the mouth's inside behind the skin, see `mouth`."""
+    roots, cavity = shortened_roots(head), cavity_with_skin(head, identity.vertices)
+
+    def moved(directions: np.ndarray) -> np.ndarray:
+        return (roots @ (cavity @ directions.reshape(len(directions), -1))).reshape(directions.shape)
+
+    shapedirs = moved(identity.shapedirs)
+    return attrs.evolve(identity, vertices=roots @ identity.vertices, shapedirs=shapedirs), moved(exprdirs)
 
 
 def expression_std(identity: Identity, exprdirs: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -156,7 +180,8 @@ def distinctness(identity: Identity, exprdirs: np.ndarray, face: np.ndarray) -> 
 def skinning_weights(head: HeadMesh) -> np.ndarray:
     """(V, 5) weights: each bone counts for the nearest of the five joints above it.
 
-    Eyeballs turn rigidly with their joint (upstream they keep 3% of the eyelid's bones).
+    Eyeballs turn rigidly with their joint (upstream they keep 3% of the eyelid's bones), the upper teeth
+    with the head and the lower teeth with the jaw.
     """
     kept = [head.bone_names.index(bone) for bone in JOINTS.values()]
     weights = np.zeros((len(head.vertices), len(JOINTS)))
@@ -165,9 +190,8 @@ def skinning_weights(head: HeadMesh) -> np.ndarray:
         while ancestor not in kept and ancestor >= 0:
             ancestor = head.bone_parents[ancestor]
         weights[:, kept.index(ancestor) if ancestor >= 0 else 0] += head.bone_weights[:, bone]
-    for joint, side in ((3, "L"), (4, "R")):
-        eyeball = _segment_vertices(head, f"eye_front.{side}", f"eye_back.{side}")
-        weights[eyeball] = np.eye(len(JOINTS))[joint]
+    for segments, joint in RIGID_PARTS.items():
+        weights[_segment_vertices(head, *segments)] = np.eye(len(JOINTS))[joint]
     symmetric = weights + weights[head.mirror][:, JOINT_MIRROR]
     return symmetric / symmetric.sum(axis=1, keepdims=True)
 
@@ -187,16 +211,24 @@ def find_regions(head: HeadMesh) -> dict[str, np.ndarray]:
         "face": _both_sides(head, face),
         "lips": _both_sides(head, skin & (head.texture_mask("lips") > 0.5)),
         "ears": _both_sides(head, skin & ears),
-        "left_eyeball": _segment_vertices(head, "eye_front.L", "eye_back.L"),
-        "right_eyeball": _segment_vertices(head, "eye_front.R", "eye_back.R"),
+        "left_eyeball": _segment_vertices(head, *EYEBALLS["L"]),
+        "right_eyeball": _segment_vertices(head, *EYEBALLS["R"]),
         "mouth_cavity": _segment_vertices(head, "mouth_cavity"),
         "tongue": _segment_vertices(head, "tongue"),
+        "upper_teeth": _segment_vertices(head, "upper_teeth"),
+        "lower_teeth": _segment_vertices(head, "lower_teeth"),
     }
 
 
 def _visible(head: HeadMesh) -> np.ndarray:
-    """(V,) whether two views or more of the base shape show the vertex; the same left and right."""
-    seen = visible_directions(head.vertices, head.faces) > VISIBLE
+    """(V,) whether two views or more of the base shape show the vertex; the same left and right.
+
+    The teeth, which shut the mouth, are left out.
+    """
+    faces = head.faces[~np.isin(head.segment, [SEGMENTS.index(name) for name in TEETH])]
+    count = faces.max() + 1  # the teeth come last
+    seen = np.zeros(len(head.vertices), dtype=bool)
+    seen[:count] = visible_directions(head.vertices[:count], faces) > VISIBLE
     return seen & seen[head.mirror]
 
 
@@ -227,15 +259,32 @@ def _point_mirror(head: HeadMesh) -> np.ndarray:
     return np.concatenate([head.mirror, len(head.vertices) + np.array(JOINT_MIRROR)])
 
 
-def _principal_components(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances and unit directions (rows, the heaviest coordinate positive) of centred samples."""
-    flat = samples.reshape(len(samples), -1)
+def _point_counts(head: HeadMesh) -> np.ndarray:
+    """(V + 5,) whether a point has a say in the principal components: all have but the teeth."""
+    counts = np.ones(len(head.vertices) + len(JOINTS), dtype=bool)
+    counts[_segment_vertices(head, *TEETH)] = False
+    return counts
+
+
+def _principal_components(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (K,) and directions (K, P, 3) of centred samples (N, P, 3).
+
+    Directions are of unit length over the points that count, the heaviest coordinate positive; the other
+    points follow by least squares.
+    """
+    flat = samples[:, counts].reshape(len(samples), -1)
     values, vectors = np.linalg.eigh(flat @ flat.T / len(flat))
     largest = np.argsort(-values)[:COMPONENTS]
     directions = vectors[:, largest].T @ flat
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    directions /= lengths
     heaviest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
-    return values[largest], directions * np.sign(heaviest)
+    signs = np.sign(heaviest)
+    full = np.empty((len(largest), *samples.shape[1:]))
+    full[:, counts] = (directions * signs).reshape(len(largest), -1, 3)
+    followers = vectors[:, largest].T @ samples[:, ~counts].reshape(len(samples), -1)
+    full[:, ~counts] = (followers / lengths * signs).reshape(len(largest), -1, 3)
+    return values[largest], full
 
 
 def _print_spectrum(variances: np.ndarray) -> None:
@@ -253,10 +302,13 @@ def _print_measures(head: HeadMesh, points: np.ndarray, identity: Identity) -> N
         print(f"{name:30s} mean head {of_mean[name][0] * 1e3:.1f}, samples {spread}, published {target} mm")
 
 
-def _print_reconstruction(head: HeadMesh, directions: np.ndarray, mean: np.ndarray) -> None:
+def _print_reconstruction(
+    head: HeadMesh, directions: np.ndarray, mean: np.ndarray, counts: np.ndarray
+) -> None:
     """How far fresh random heads are from their projection on the components."""
-    fresh = (_sample_points(head, np.random.default_rng(SEED + 1), 200) - mean).reshape(200, -1)
-    residual = (fresh - fresh @ directions.T @ directions).reshape(200, -1, 3)
+    fresh = (_sample_points(head, np.random.default_rng(SEED + 1), 200)[:, counts] - mean).reshape(200, -1)
+    rows = directions.reshape(len(directions), -1)
+    residual = (fresh - fresh @ rows.T @ rows).reshape(200, -1, 3)
     error = np.linalg.norm(residual, axis=-1) * 1e3
     print(f"unseen heads are rebuilt within {error.mean():.2f} mm on average, {error.max():.2f} mm at worst")
 

@@ -64,7 +64,7 @@ class View:
 
 def main() -> None:
     """Render, ask the landmarker, and save the best points."""
-    head, rng = head_arrays(), np.random.default_rng(SEED)
+    head, rng = without_teeth(head_arrays()), np.random.default_rng(SEED)
     painter = Painter.of(head)
     views = [_render(head, painter, rng) for _ in range(RENDERS)]
     seen = _landmarks(views)
@@ -84,6 +84,13 @@ def main() -> None:
         spread=spread.astype(np.float32),
         mirror=mirror.astype(np.int32),
     )
+
+
+def without_teeth(head: HeadArrays) -> HeadArrays:
+    """What the renders show of the head: all but the teeth, which are its last vertices and triangles."""
+    first = min(head.regions[name].min() for name in ("upper_teeth", "lower_teeth"))
+    kept = {name: getattr(head, name)[:first] for name in ("v_template", "shapedirs", "exprdirs", "mirror")}
+    return attrs.evolve(head, faces=head.faces[head.faces.max(axis=1) < first], **kept)
 
 
 @attrs.frozen(eq=False)

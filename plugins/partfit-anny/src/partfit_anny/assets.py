@@ -2,7 +2,7 @@
 
 Frame: metres, right-handed, y up, z forward (the face looks along +z), x to the subject's left; the
 origin is midway between the centres of the eyeballs. `tools/` says how the arrays were made.
-All arrays are read-only; V = 4570 vertices, F = 9084 triangles, K = 120 identity directions.
+All arrays are read-only; V = 4706 vertices, F = 9276 triangles, K = 120 identity directions.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ REGIONS = (
     "right_eyeball",
     "mouth_cavity",
     "tongue",
+    "upper_teeth",
+    "lower_teeth",
 )
 
 #: Landmark schemes that `embed` lays on the head.
-SPARSE_SCHEMES = ("ibug68", "mediapipe468")
+SPARSE_SCHEMES = ("ibug68", "mediapipe468", "mediapipe478")
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +52,8 @@ class HeadArrays:
         shapedirs: (V, 3, K) principal components of identity, each one standard deviation, by falling
             variance. Each is symmetric or antisymmetric.
         shape_symmetry: (K,) +1 or -1: what mirroring a head multiplies each identity coefficient by.
-        exprdirs: (V, 3, 52) facial actions, each at full strength; coefficients lie in [0, 1].
+        exprdirs: (V, 3, 52) facial actions, each at full strength; coefficients lie in [0, 1]. They leave
+            the eyeballs to the eye joints.
         expression_names: ARKit-style names of the actions (`jawOpen`, `mouthSmileLeft`, ...).
         expression_std: (52,) prior standard deviation of each action, small for actions that a change
             of identity can imitate.
@@ -88,7 +91,7 @@ class HeadArrays:
 @cache
 def head_arrays() -> HeadArrays:
     """The baked Anny head; loaded once. Reals are float64, indices int64."""
-    arrays = _load("anny_head.npz")
+    arrays = load_arrays("anny_head.npz")
     regions = {name: arrays[f"region_{name}"] for name in REGIONS}
     return HeadArrays(
         v_template=arrays["v_template"],
@@ -120,13 +123,16 @@ def embed(scheme: LandmarkScheme) -> LandmarkEmbedding:
     skin of the face; points that follow the silhouette (the oval of mediapipe468, 0 to 16 of ibug68) are
     no places on the skin and have a reliability of 0.2.
 
+    `mediapipe478` adds five points of each iris to `mediapipe468`: the front pole of the eyeball, and four
+    points 5.85 mm from the line of sight, in MediaPipe's order. They turn with the eye joints.
+
     Args:
-        scheme: `mediapipe468` or `ibug68`.
+        scheme: One of `SPARSE_SCHEMES`.
 
     Raises:
         InputError: if the head has no embedding of that name, or it has another number of points.
     """
-    arrays = _load("anny_head_embeddings.npz")
+    arrays = load_arrays("anny_head_embeddings.npz")
     if scheme.name not in SPARSE_SCHEMES:
         raise InputError(
             f"The Anny head has no embedding of the landmark scheme {scheme.name!r}; it has "
@@ -152,7 +158,7 @@ def dense_face() -> LandmarkEmbedding:
     The points are named v0000, v0001, ... in the order of `HeadArrays.regions["face"]`; the scheme has the
     triangles between them and an exact mirror.
     """
-    arrays = _load("anny_head_embeddings.npz")
+    arrays = load_arrays("anny_head_embeddings.npz")
     vertices = arrays["face_dense_vertices"]
     scheme = LandmarkScheme(
         name="anny-face-dense",
@@ -163,7 +169,8 @@ def dense_face() -> LandmarkEmbedding:
     return LandmarkEmbedding.of_vertices(scheme, TOPOLOGY, vertices.tolist())
 
 
-def _load(name: str) -> dict[str, np.ndarray]:
+def load_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of one of this package's asset files, read-only; reals float64, integers int64."""
     with (files("partfit_anny") / "assets" / name).open("rb") as file, np.load(file) as stored:
         arrays = {key: _widened(stored[key]) for key in stored.files}
     for array in arrays.values():

@@ -1,4 +1,4 @@
-"""The embeddings `anny-head/<scheme>`."""
+"""The embeddings `anny-head/<scheme>` and `anny-hand-<side>/hand21`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit_anny.assets import dense_face, embed
+from partfit_anny.hand_assets import Side, hand_arrays
 
 #: Pairs of iBUG's 68 points that a left-right flip exchanges; the others lie in the middle.
 _IBUG_PAIRS = (
@@ -23,6 +24,11 @@ def mediapipe468() -> LandmarkEmbedding:
     return embed(LandmarkScheme("mediapipe468", [f"p{i:03d}" for i in range(468)]))
 
 
+def mediapipe478() -> LandmarkEmbedding:
+    """MediaPipe's 468 face landmarks and five points of each iris."""
+    return embed(LandmarkScheme("mediapipe478", [f"p{i:03d}" for i in range(478)]))
+
+
 def ibug68() -> LandmarkEmbedding:
     """The 68 points of iBUG (300-W)."""
     mirror = np.arange(68)
@@ -34,3 +40,21 @@ def ibug68() -> LandmarkEmbedding:
 def anny_face_dense() -> LandmarkEmbedding:
     """The vertices of the face, one-hot."""
     return dense_face()
+
+
+def hand21_right() -> LandmarkEmbedding:
+    """The 21 hand landmarks on a right hand."""
+    return _hand21("right")
+
+
+def hand21_left() -> LandmarkEmbedding:
+    """The 21 hand landmarks on a left hand."""
+    return _hand21("left")
+
+
+def _hand21(side: Side) -> LandmarkEmbedding:
+    """The virtual points of the model `anny-hand`, one-hot."""
+    hand = hand_arrays(side)
+    scheme = LandmarkScheme("hand21", hand.landmark_names, mirror=np.arange(len(hand.landmark_names)))
+    rows = len(hand.v_template) + np.arange(len(scheme))
+    return LandmarkEmbedding.of_vertices(scheme, f"anny-hand-{side}", rows.tolist())

@@ -59,6 +59,7 @@ class AnnyHead(SkinnedModel):
             joints=head.joints,
             joint_dirs=np.concatenate([head.joint_shapedirs[..., :n_betas], joints_do_not_express], axis=2),
             parents=head.parents,
+            joint_names=head.joint_names,
         )
         topology = Topology(
             TOPOLOGY,
