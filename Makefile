@@ -19,13 +19,16 @@ setup: $(filter .uv/bin/uv,$(UV)) ## install partfit, its plugins and the develo
 
 demo: setup ## fit the face in a photograph and name the files written
 	$(RUN)partfit fit examples/astronaut.jpg --out $(DEMO)
-	@echo "Look at $(DEMO)/astronaut-overlay.png, open $(DEMO)/astronaut-0.glb in any 3D viewer. All files:"
+	@echo "Look at $(DEMO)/astronaut-overlay.png, open $(DEMO)/astronaut-0.glb in a 3D viewer. All files:"
 	@ls -1 $(DEMO)/*
 
 test: setup ## run the tests, in minutes
 	HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),$(if $(CI),ci,dev)) $(RUN)python -m pytest -n 2 -m "not slow"
 
 test-all: setup ## run the slow tests too, and ten times as many examples of each property
+	@if command -v npm >/dev/null; then \
+		npm install --prefix tests/gltf --no-audit --no-fund --silent || echo "No packages for tests/gltf: its tests are skipped."; \
+	fi
 	HYPOTHESIS_PROFILE=thorough $(RUN)python -m pytest -n 2
 
 lint: setup ## check style and types
@@ -44,4 +47,4 @@ bench: setup ## measure the speed of this machine
 	$(RUN)partfit bench --picture examples/astronaut.jpg
 
 clean: ## remove what the set-up and the tests made
-	rm -rf .venv .uv uv.lock $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv uv.lock tests/gltf/node_modules $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

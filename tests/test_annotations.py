@@ -14,23 +14,30 @@ SCRIPT = """
 import sys
 from jaxtyping import install_import_hook
 
-with install_import_hook(["partfit", "partfit_anny", "partfit_mediapipe"], "checker.check"):
-    import partfit
-    from partfit.fitting import LevenbergMarquardt
-    from partfit.geometry.decimation import decimation_series
-    from partfit.rendering import visible_points
-    from partfit.meshes import Mesh
-    from partfit.results import overlay_image
-    from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
+# to the end: plugins are imported when they are needed
+install_import_hook(["partfit", "partfit_anny", "partfit_mediapipe"], "checker.check")
+
+import partfit
+from partfit.fitting import LevenbergMarquardt, Stage
+from partfit.geometry.decimation import decimation_series
+from partfit.gltf import write_rig
+from partfit.meshes import Mesh
+from partfit.recipe import FitSettings
+from partfit.rendering import visible_points
+from partfit.results import overlay_image
+from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
 model = synthetic_model()
 problem, _ = synthetic_problem(model, synthetic_embedding(model, 60, 3), batch=3)
 result = LevenbergMarquardt().fit(problem)
 result.covariance(), result.unobservable(), result.projected()
 
-picture = partfit.fit(sys.argv[1])[0]
-face = picture[0]
-overlay_image(picture)
+portrait, hand = partfit.fit(sys.argv[1:], ["face", "hand"])
+face = portrait[0]
+overlay_image(portrait)
+write_rig("rig.glb", face.model, face.result.x[0], face.camera)
+settings = FitSettings((Stage(("hand_pose", "global_orient", "transl"), hidden_scale=2.0),))
+partfit.fit(sys.argv[2], "hand", settings=settings)
 visible_points(face.vertices, [Mesh(face.vertices, face.faces)])
 dense = partfit.create("embedding", "anny-head/anny-face-dense")
 decimation_series(dense.apply(face.vertices), dense.scheme.triangles, 2)
@@ -42,7 +49,7 @@ def test_annotations_hold_at_run_time(tmp_path):
     (tmp_path / "checker.py").write_text(CHECKER)
     photo = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(photo)],
+        [sys.executable, "-c", SCRIPT, str(photo), str(photo.with_name("hand.png"))],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The snippets of README and docs, run as written, page by page in a folder with a `photo.jpg`.
+"""The snippets of README and docs, run as written, page by page in a folder with `photo.jpg` and `hand.png`.
 
 Blocks of `python` run in sequence in one namespace; lines of `console` blocks that begin with `$ partfit`
 are run as commands and must succeed.
@@ -27,6 +27,7 @@ def page_id(page):
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "examples" / "astronaut.jpg", "photo.jpg")
+    shutil.copy(ROOT / "examples" / "hand.png", "hand.png")
     namespace = {"__name__": "snippet"}
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if language == "python":

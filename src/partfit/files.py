@@ -16,6 +16,11 @@ MeshFormat: TypeAlias = Literal["glb", "obj", "ply"]
 #: The file formats for meshes; each is a file's suffix without the dot.
 MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 
+ResultFormat: TypeAlias = Literal["csv", "glb", "npz", "obj", "ply"]
+
+#: The file formats for fitted parts: meshes, arrays (npz) and a table of expression weights (csv).
+RESULT_FORMATS: tuple[ResultFormat, ...] = get_args(ResultFormat)
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:

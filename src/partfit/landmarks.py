@@ -278,7 +278,7 @@ class Detector(Component):
     kind = "detector"
 
     @abstractmethod
-    def detect(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> list[list[Region]]:
+    def detect(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[list[Region]]:
         """Find the parts in each picture, best score first.
 
         Args:
@@ -301,7 +301,7 @@ class Landmarker(Component):
 
     @abstractmethod
     def locate(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]], regions: Sequence[Sequence[Region]]
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], regions: Sequence[Sequence[Region]]
     ) -> list[list[Detection]]:
         """Locate the landmarks of each region.
 

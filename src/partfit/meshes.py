@@ -96,6 +96,8 @@ def write_mesh(
 def read_mesh(path: str | Path, frame: Frame = "camera") -> Mesh:
     """Read a mesh file that `write_mesh` wrote, into the frame it was written from.
 
+    Of a rigged .glb (`partfit.gltf.write_rig`) this reads the mesh at rest, which has no such frame.
+
     Raises:
         InputError: if the file is missing, is no mesh, or the suffix or the frame is unknown.
     """

@@ -166,10 +166,7 @@ class Instance:
     @property
     def vertices_model_frame(self) -> np.ndarray:
         """(V, 3), metres, without the rigid motion: in the model's own frame."""
-        x = self._x.clone()
-        for group in self.model.groups:
-            if group.rigid:
-                x[:, self.model.slices[group.name]] = 0
+        x = self.model.without_rigid_motion(self._x)
         return self.model.vertices(x)[0].cpu().numpy()
 
     def projected(self, scheme: str | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Results as files: one JSON and one mesh per fitted part, one overlay per picture.
+"""Results as files: one JSON, meshes and other formats per fitted part, one overlay per picture.
 
 Numbers that JSON cannot hold (not a number, infinite) are written as null.
 """
@@ -18,11 +18,12 @@ from PIL.Image import Image
 
 from partfit.config import from_dict
 from partfit.errors import ConfigError, InputError, OutputError
-from partfit.files import MESH_FORMATS, MeshFormat, atomic_write
+from partfit.exports import export_instance
+from partfit.files import RESULT_FORMATS, ResultFormat, atomic_write
 from partfit.fitting import FitStatus
 from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkEmbedding, LandmarkScheme, content_hash
-from partfit.meshes import Frame, Mesh, write_mesh
+from partfit.meshes import Frame, Mesh
 from partfit.pipeline import ImageResult, Instance
 from partfit.rendering import draw_landmarks, draw_overlay, draw_panel
 
@@ -35,14 +36,14 @@ class SaveOptions:
     """What is written for each fitted part.
 
     Attributes:
-        formats: Mesh formats, of `partfit.files.MESH_FORMATS`.
-        frame: `camera`: the mesh as seen, y up; `model`: without the rigid motion.
+        formats: Of `partfit.files.RESULT_FORMATS`; `partfit.exports.export_instance` says what each holds.
+        frame: `camera`: the mesh as seen; `model`: without the rigid motion.
         schemes: Landmark schemes whose projected points go into the JSON of parts that have them.
         overlay: Whether the overlay picture is drawn.
         panel: Whether the panel is drawn: photograph, overlay, front and side view of each part.
     """
 
-    formats: tuple[MeshFormat, ...] = ("obj", "glb")
+    formats: tuple[ResultFormat, ...] = ("obj", "glb")
     frame: Frame = "camera"
     schemes: tuple[str, ...] = ()
     overlay: bool = True
@@ -99,13 +100,11 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     return unique
 
 
-def save_result(
-    result: ImageResult, stem: str, folder: Path, options: SaveOptions
-) -> list[Path]:
+def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptions) -> list[Path]:
     """Write a picture's meshes, JSON files and drawings; returns the paths written.
 
-    Every file is written beside its name and renamed, so that none is ever half-written. Meshes and JSON
-    files of instances that an earlier run found beyond those of this one are removed.
+    Every file is written beside its name and renamed, so that none is ever half-written. Files of instances
+    that an earlier run found beyond those of this one are removed.
 
     Raises:
         OutputError: if a file cannot be written or removed.
@@ -115,11 +114,10 @@ def save_result(
     for k, instance in enumerate(result.instances):
         base = folder / f"{stem}-{k}"
         failed = instance.status is FitStatus.FAILED
-        vertices = instance.vertices if options.frame == "camera" else instance.vertices_model_frame
         for suffix in () if failed else options.formats:
             path = base.with_name(f"{base.name}.{suffix}")
-            write_mesh(path, vertices, instance.faces, frame=options.frame)
-            written.append(path)
+            if export_instance(path, result, k, options.frame):
+                written.append(path)
         path = base.with_name(f"{base.name}.json")
         write_json(path, result_document(result, instance, options))
         written.append(path)
@@ -291,7 +289,7 @@ def _fitted(result: ImageResult) -> list[Instance]:
 
 def _remove_stale(stem: str, folder: Path, count: int) -> None:
     """Remove the files of instances `count` and beyond, which an earlier run wrote."""
-    name = re.compile(rf"{re.escape(stem)}-(0|[1-9][0-9]*)\.({'|'.join((*MESH_FORMATS, 'json'))})")
+    name = re.compile(rf"{re.escape(stem)}-(0|[1-9][0-9]*)\.({'|'.join((*RESULT_FORMATS, 'json'))})")
     try:
         for path in folder.iterdir():
             match = name.fullmatch(path.name)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from partfit import bench, rendering
 from partfit.cli import main
-from partfit.files import MESH_FORMATS
+from partfit.files import RESULT_FORMATS
 
 
 def run(*arguments):
@@ -82,9 +82,6 @@ def test_the_mesh_lies_over_the_face(fitted):
     points = np.array(document["landmarks"]["ibug68"])
     nearest = np.linalg.norm(points[:, None] - pixels[None], axis=2).min(axis=1)
     assert nearest.max() < 3
-    scene = trimesh.load(fitted / "astronaut-0.glb", process=False)
-    (geometry,) = scene.geometry.values()
-    np.testing.assert_allclose(geometry.vertices, mesh.vertices, atol=1e-6)
 
 
 def test_the_overlay_changes_the_face_and_nothing_else(fitted, photo):
@@ -198,7 +195,7 @@ def test_stale_instances_are_removed_and_nothing_else(given_landmarks, photo, tm
     folder = tmp_path / "out"
     fit_document(two, photo, folder)
     assert (folder / "astronaut-1.obj").exists()
-    stale = [f"astronaut-1.{suffix}" for suffix in (*MESH_FORMATS, "json")] + ["astronaut-12.ply"]
+    stale = [f"astronaut-1.{suffix}" for suffix in (*RESULT_FORMATS, "json")] + ["astronaut-12.ply"]
     kept = [
         "astronaut-01.obj",
         "astronaut-1.txt",

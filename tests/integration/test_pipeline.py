@@ -53,8 +53,25 @@ def test_parameters_are_plausible(face):
     assert np.abs(betas).max() < 4.5
     expression = face.parameters["expression"]
     assert ((expression >= 0) & (expression <= 1)).all()
-    for frozen in ("neck_pose", "jaw_pose", "leye_pose", "reye_pose"):
+    for frozen in ("neck_pose", "jaw_pose"):
         assert (face.parameters[frozen] == 0).all()
+    for unseen in ("leye_pose", "reye_pose"):  # no landmark rests on the irises
+        assert np.degrees(np.abs(face.parameters[unseen])).max() < 1
+
+
+def test_the_eyes_follow_the_irises_when_they_are_asked_for(photo, face):
+    (looking,) = Pipeline(landmarker="mediapipe-face-iris")(photo)[0]
+    assert len(looking.detection.points) == 478
+    pixels = np.linalg.norm(looking.projected() - looking.detection.points, axis=1)[468:]
+    assert pixels.max() < 2.5
+    for eye in ("leye_pose", "reye_pose"):
+        assert np.abs(looking.parameters[eye]).max() > 0.005
+        assert np.degrees(np.abs(looking.parameters[eye])).max() < 10, "she looks into the camera"
+    eyes = face.model.topology.region("left_eyeball")
+    rest = np.setdiff1d(
+        np.arange(len(face.vertices)), np.concatenate([eyes, face.model.topology.region("right_eyeball")])
+    )
+    assert np.linalg.norm(looking.vertices[rest] - face.vertices[rest], axis=1).mean() < 2e-3
 
 
 def test_frames_differ_by_the_rigid_motion_only(face):

@@ -12,7 +12,7 @@ import click
 
 from partfit.cli import options
 from partfit.errors import ComponentError, InputError
-from partfit.files import MESH_FORMATS, MeshFormat
+from partfit.files import RESULT_FORMATS, ResultFormat
 
 if TYPE_CHECKING:
     from partfit.meshes import Frame
@@ -53,10 +53,10 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(MESH_FORMATS),
+    type=click.Choice(RESULT_FORMATS),
     default=["obj", "glb"],
     show_default=True,
-    help="Mesh format; may be repeated.",
+    help="What to write; may be repeated. glb: a rig; npz: arrays; csv: named expression weights.",
 )
 @click.option(
     "--frame",
@@ -72,7 +72,7 @@ def fit(
     out: str,
     landmarks: str | None,
     schemes: tuple[str, ...],
-    formats: tuple[MeshFormat, ...],
+    formats: tuple[ResultFormat, ...],
     frame: Frame,
     no_overlay: bool,
     panel: bool,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from partfit.landmarks import Region
 
 
-def _pair_of_floats(value: Sequence[float]) -> tuple[float, float]:
+def _pair_of_floats(value: Sequence[float] | np.ndarray) -> tuple[float, float]:
     x, y = value
     return float(x), float(y)
 

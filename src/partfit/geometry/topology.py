@@ -132,9 +132,9 @@ def vertex_normals(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float[np.ndarray, "vertices 3"]:
     """The unit normal of each vertex (V, 3): area-weighted mean over its faces, zero without a face."""
-    total = np.zeros((len(vertices), 3))
-    np.add.at(total, faces, area_vectors(vertices, faces)[:, None])
-    return _unit(total)
+    corners, areas = faces.ravel(), np.repeat(area_vectors(vertices, faces), 3, axis=0)
+    total = [np.bincount(corners, areas[:, axis], len(vertices)) for axis in range(3)]
+    return _unit(np.stack(total, axis=1))
 
 
 def _unit(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

@@ -267,6 +267,14 @@ class ParametricModel(Component):
                 x[:, where] = canonical_rotvec(x[:, where].unflatten(1, (-1, 3))).flatten(1)
         return x
 
+    def without_rigid_motion(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
+        """The parameter vectors with the rigid groups at zero: the model in its own frame."""
+        x = x.clone()
+        for group in self.groups:
+            if group.rigid:
+                x[:, self.slices[group.name]] = 0
+        return x
+
     def check_embedding(self, embedding: LandmarkEmbedding) -> None:
         """Raise InputError unless the embedding's rows are rows over this model's points."""
         topology = self.topology

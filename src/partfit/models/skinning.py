@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from partfit.arrays import whole_numbers
+from partfit.arrays import strings, whole_numbers
 from partfit.errors import InputError, ShapeError
 from partfit.geometry.rotations import hat, left_jacobian, rotvec_to_matrix
 from partfit.landmarks import LandmarkEmbedding
@@ -43,6 +43,7 @@ class SkinningArrays:
             in the vertices and is folded into `joints` and `joint_dirs` when a model is loaded.
         parents: Parent of each joint, -1 for the root, which is joint 0; a parent precedes its children.
         posedirs: (N, 3, 9 (J - 1)) pose correctives on vec(R_j - I), row-major, j = 1..J-1; or None.
+        joint_names: Names of the joints, or empty.
     """
 
     v_template: np.ndarray
@@ -52,6 +53,7 @@ class SkinningArrays:
     joint_dirs: np.ndarray
     parents: tuple[int, ...] = attrs.field(converter=whole_numbers)
     posedirs: np.ndarray | None = None
+    joint_names: tuple[str, ...] = attrs.field(default=(), converter=strings)
 
     def __attrs_post_init__(self) -> None:
         n, k, j = len(self.v_template), self.shapedirs.shape[-1], len(self.joints)
@@ -71,6 +73,8 @@ class SkinningArrays:
             raise InputError(
                 f"parents must name {j} joints, the root first with parent -1; found {self.parents}."
             )
+        if self.joint_names and len(self.joint_names) != j:
+            raise InputError(f"joint_names: expected {j} names, one a joint, found {len(self.joint_names)}.")
         if not all(0 <= p < i for i, p in enumerate(self.parents) if i):
             raise InputError(f"Each joint's parent must precede it; found parents {self.parents}.")
         if not np.allclose(self.lbs_weights.sum(axis=1), 1.0, atol=1e-3):

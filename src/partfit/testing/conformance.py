@@ -12,6 +12,7 @@ Each suite needs a method `make`, which returns the component under test. Detect
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import attrs
 import numpy as np
 import torch
 
+from partfit.component import NoConfig
 from partfit.config import from_dict, to_dict
 from partfit.fitting import FitProblem, FitStatus, Fitter
 from partfit.geometry.camera import Camera
@@ -303,8 +305,9 @@ class RecipeConformance(_Suite):
         recipe, registry = self.make(), default_registry()
         registry.create("detector", recipe.detector)
         registry.create("fitter", recipe.fitter)
-        landmarker, _, embedding = _landmarks_of(recipe)
-        assert embedding.scheme.hash == landmarker.scheme.hash
+        for side in _sides(recipe):
+            landmarker, _, embedding = _landmarks_of(recipe, side)
+            assert embedding.scheme.hash == landmarker.scheme.hash
 
     def test_its_stages_free_groups_of_the_model(self) -> None:
         recipe = self.make()
@@ -316,28 +319,38 @@ class RecipeConformance(_Suite):
                 model.group(group)
 
     def test_it_fits_landmarks_of_its_own_model(self) -> None:
-        """With the default settings and those of each preset, as a pipeline would fit them."""
+        """With the default settings and those of each preset, each side, as a pipeline would fit them."""
         recipe = self.make()
         fitter = default_registry().create("fitter", recipe.fitter)
-        for name, settings in {"default": recipe.settings, **recipe.presets}.items():
-            problem = _own_problem(recipe, settings)
+        presets = {"default": recipe.settings, **recipe.presets}
+        for (name, settings), side in itertools.product(presets.items(), _sides(recipe)):
+            problem = _own_problem(recipe, settings, side)
             result = fitter.fit(problem)
             assert FitStatus.FAILED not in result.status, f"{name}: {result.messages}"
             size = _extent(problem.points)
             assert (result.rms_px < 0.003 * size).all(), f"{name}: rms {result.rms_px} px at size {size} px"
 
 
-def _landmarks_of(recipe: Recipe) -> tuple[Landmarker, ParametricModel, LandmarkEmbedding]:
+def _sides(recipe: Recipe) -> tuple[str | None, ...]:
+    """The sides of the recipe's model: those of its `Config`, or none."""
+    target = default_registry().resolve("model", recipe.model)
+    sided = isinstance(target, type) and "side" in attrs.fields_dict(getattr(target, "Config", NoConfig))
+    return ("left", "right") if sided else (None,)
+
+
+def _landmarks_of(recipe: Recipe, side: str | None) -> tuple[Landmarker, ParametricModel, LandmarkEmbedding]:
     registry = default_registry()
     landmarker = registry.create("landmarker", recipe.landmarker)
-    model = registry.create("model", recipe.model)
+    model = registry.create("model", recipe.model, **({} if side is None else {"side": side}))
     embedding = registry.create("embedding", f"{model.topology.name}/{landmarker.scheme.name}")
     return landmarker, model, embedding
 
 
-def _own_problem(recipe: Recipe, settings: FitSettings, batch: int = 3) -> FitProblem:
+def _own_problem(
+    recipe: Recipe, settings: FitSettings, side: str | None = None, batch: int = 3
+) -> FitProblem:
     """Landmarks of plausible states of the recipe's model, turned towards a camera, without noise."""
-    landmarker, model, embedding = _landmarks_of(recipe)
+    landmarker, model, embedding = _landmarks_of(recipe, side)
     free = {group for stage in settings.stages for group in stage.free}
     x = _plausible_states(model, free, batch)
     landmarks = model.landmarks(embedding, x)
@@ -430,6 +443,9 @@ def _check_detection(detection: Detection, scheme: LandmarkScheme) -> None:
     assert (detection.scale > 0).all()
     assert 0 <= detection.score <= 1
     assert detection.side in (None, "left", "right")
+    if detection.points_3d is not None and detection.scale_3d is not None:
+        assert (detection.scale_3d > 0).all()
+        assert np.isfinite(detection.points_3d[np.isfinite(detection.scale_3d)]).all()
 
 
 def _check_same_detection(one: Detection, other: Detection) -> None:
@@ -438,3 +454,7 @@ def _check_same_detection(one: Detection, other: Detection) -> None:
     np.testing.assert_allclose(one.confidence, other.confidence, rtol=0, atol=1e-3)
     np.testing.assert_allclose(one.score, other.score, rtol=0, atol=1e-3)
     assert one.side == other.side
+    assert (one.points_3d is None) == (other.points_3d is None)
+    if one.points_3d is not None and other.points_3d is not None:
+        relative, others = (d - d.mean(axis=0) for d in (one.points_3d, other.points_3d))
+        np.testing.assert_allclose(relative, others, rtol=0, atol=1e-3)

@@ -1,0 +1,227 @@
+"""Faces and hands, left and right, in one picture."""
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import partfit
+from partfit.cli import main
+from partfit.errors import InputError
+from partfit.fitting import FitStatus
+from partfit.images import load_picture
+from partfit.pipeline import Choice, Pipeline
+
+
+@pytest.fixture(scope="module")
+def picture(photo):
+    """A portrait (512 x 512), a right hand to its right and the mirrored, left one further right."""
+    hand = np.asarray(Image.open(photo.with_name("hand.png")).convert("RGB"))
+    canvas = np.full((512, 512 + 2 * 330, 3), 120, np.uint8)
+    canvas[:, :512] = np.asarray(Image.open(photo))
+    canvas[50 : 50 + len(hand), 520 : 520 + hand.shape[1]] = hand
+    canvas[50 : 50 + len(hand), 850 : 850 + hand.shape[1]] = hand[:, ::-1]
+    return canvas
+
+
+@pytest.fixture(scope="module")
+def file(picture, tmp_path_factory):
+    path = tmp_path_factory.mktemp("parts") / "scene.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hands():
+    return Pipeline("hand")
+
+
+@pytest.fixture(scope="module")
+def found(picture):
+    (result,) = partfit.fit(picture, ["face", "hand"])
+    return list(result)
+
+
+def by_x(instances):
+    return sorted(instances, key=lambda instance: instance.detection.box[0])
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_a_face_and_two_hands_are_fitted(found):
+    assert [instance.part for instance in found] == ["face", "hand", "hand"]
+    assert all(instance.status is not FitStatus.FAILED for instance in found)
+    right, left = by_x(found[1:])
+    assert (right.side, left.side) == ("right", "left")
+    assert right.model.topology.name == "anny-hand-right"
+    assert left.model.topology.name == "anny-hand-left"
+    for hand in (right, left):
+        width, height = hand.detection.box[2:] - hand.detection.box[:2]
+        assert hand.rms_px < 0.06 * np.sqrt(width * height)
+        assert 0.15 < np.ptp(hand.vertices, axis=0).max() < 0.3  # metres
+
+
+def test_each_part_is_fitted_as_if_it_were_alone(found, hands, picture):
+    alone = by_x(hands(picture)[0])
+    for one, other in zip(by_x(found[1:]), alone, strict=True):
+        np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-5)
+
+
+def test_mirrored_landmarks_give_the_mirrored_hand(hands, picture):
+    loaded = load_picture(picture)
+    (right,) = [d for d in hands.locate([loaded])[0] if d.side == "right"]
+    mirrored = attrs.evolve(
+        right,
+        points=[loaded.size[0] - 1, 0] + right.points * [-1, 1],
+        points_3d=right.points_3d * [-1, 1, 1],
+        side="left",
+        box=right.box,
+    )
+    one, other = hands.fit([loaded], [[right, mirrored]])[0]
+    assert other.model.topology.name == "anny-hand-left"
+    np.testing.assert_allclose(other.vertices * [-1, 1, 1], one.vertices, atol=1e-5)
+    np.testing.assert_allclose(other.parameters["hand_pose"], one.parameters["hand_pose"], atol=1e-3)
+
+
+def test_a_hand_without_a_side_is_refused(hands, picture):
+    loaded = load_picture(picture)
+    detection = attrs.evolve(hands.locate([loaded])[0][0], side=None)
+    with pytest.raises(InputError, match="must say its side"):
+        hands.fit([loaded], [[detection]])
+
+
+def test_a_side_that_was_chosen_is_taken_for_every_hand(picture):
+    pipeline = Pipeline("hand", model=Choice("anny-hand", {"side": "right"}))
+    names = {hand.model.topology.name for hand in pipeline(picture)[0]}
+    assert names == {"anny-hand-right"}
+    assert Pipeline.from_config(pipeline.to_config()).to_config() == pipeline.to_config()
+
+
+def test_the_command_line_fits_parts_side_by_side(file, tmp_path):
+    first = run("fit", file, "--part", "face,hand", "--out", tmp_path / "a", "--export-landmarks", "hand21")
+    assert first.exit_code == 0, first.output
+    documents = [json.loads((tmp_path / "a" / f"scene-{k}.json").read_text()) for k in range(3)]
+    assert [document["part"] for document in documents] == ["face", "hand", "hand"]
+    assert documents[0]["side"] is None
+    assert {document["side"] for document in documents[1:]} == {"left", "right"}
+    assert documents[0]["landmarks"] == {}
+    assert len(documents[1]["landmarks"]["hand21"]) == 21
+    again = run("fit", file, "--config", tmp_path / "a" / "partfit.toml", "--out", tmp_path / "b")
+    assert again.exit_code == 0, again.output
+    for k, document in enumerate(documents):
+        other = json.loads((tmp_path / "b" / f"scene-{k}.json").read_text())
+        assert other["parameters"] == document["parameters"]
+    toml = (tmp_path / "a" / "partfit.toml").read_text()
+    assert (tmp_path / "b" / "partfit.toml").read_text() == toml
+    only_hands = run(
+        "fit", file, "--config", tmp_path / "a" / "partfit.toml", "--part", "hand", "--out", tmp_path / "c"
+    )
+    assert only_hands.exit_code == 0, only_hands.output
+    assert not (tmp_path / "c" / "scene-2.json").exists()
+
+
+def test_landmarks_of_two_parts_can_be_fitted_again(file, tmp_path):
+    located = run("landmarks", file, "--part", "face,hand", "--out", tmp_path)
+    assert located.exit_code == 0, located.output
+    landmarks = tmp_path / "scene-landmarks.json"
+    fitted = run("fit", file, "--part", "face,hand", "--landmarks", landmarks, "--out", tmp_path / "fit")
+    assert fitted.exit_code == 0, fitted.output
+    direct = run("fit", file, "--part", "face,hand", "--out", tmp_path / "direct")
+    assert direct.exit_code == 0, direct.output
+    for k in range(3):
+        one, other = (json.loads((tmp_path / d / f"scene-{k}.json").read_text()) for d in ("fit", "direct"))
+        assert one["side"] == other["side"]
+        for name, values in other["parameters"].items():
+            np.testing.assert_allclose(one["parameters"][name], values, atol=1e-4)
+    document = json.loads(landmarks.read_text())
+    del document["detections"][1]["side"], document["detections"][2]["scale_3d"]
+    landmarks.write_text(json.dumps(document))
+    refused = run("fit", file, "--part", "face,hand", "--landmarks", landmarks, "--out", tmp_path / "no")
+    assert refused.exit_code == 1
+    assert "detections[2]: expected `points_3d` and `scale_3d` together" in refused.stderr
+
+
+def test_what_only_one_part_can_have_is_refused_for_two(file, tmp_path):
+    for option in (("--model", "anny-head"), ("--preset", "thesis"), ("--set", "landmarker.options.x=1")):
+        result = run("fit", file, "--part", "face,hand", *option, "--out", tmp_path)
+        assert result.exit_code == 1
+        assert f"{option[0]} goes with one part, found face, hand" in result.stderr
+
+
+def test_a_part_that_is_not_there_is_named(photo, tmp_path):
+    result = run("fit", photo, "--part", "face,hand", "--out", tmp_path)
+    assert result.exit_code == 0
+    assert "no hand found" in result.stderr
+    assert "no face found" not in result.stderr
+
+
+def test_single_keys_can_be_set(photo, tmp_path):
+    keys = ("--set", "settings.min_confidence=0.25", "--set", "fitter.options.damping=additive")
+    result = run("fit", photo, *keys, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    toml = (tmp_path / "partfit.toml").read_text()
+    assert "min_confidence = 0.25" in toml
+    assert 'damping = "additive"' in toml
+    for setting, message in (
+        ("settings.min_confidence=2", "min_confidence: expected a number in [0, 1]"),
+        ("landmarker.optons.looks=8", 'Did you mean "options"?'),
+        ("device.x=1", "'device' is no table"),
+        ("device", "expected KEY=VALUE"),
+    ):
+        refused = run("fit", photo, "--set", setting, "--out", tmp_path)
+        assert refused.exit_code == 1
+        assert message in refused.stderr
+
+
+def hand_picture(photo):
+    return np.asarray(Image.open(photo.with_name("hand.png")).convert("RGB"))
+
+
+def cut_by_the_border(photo):
+    return hand_picture(photo)[60:, 130:]  # without fingertips and little finger
+
+
+def overlapping(photo):
+    hand = hand_picture(photo)
+    canvas = np.full((400, 480, 3), 120, np.uint8)
+    canvas[:, :320] = hand
+    canvas[:, 230:] = hand[:, ::-1][:, 70:]  # a left hand over the thumb of the right one
+    return canvas
+
+
+def glove_like_blob(photo):
+    y, x = np.mgrid[0:300, 0:300]
+    mitten = ((x - 150) / 70) ** 2 + ((y - 160) / 110) ** 2 < 1
+    mitten |= ((x - 230) / 45) ** 2 + ((y - 190) / 25) ** 2 < 1
+    return np.where(mitten[..., None], np.array([190, 140, 110]), 90).astype(np.uint8)
+
+
+def a_face_alone(photo):
+    return np.asarray(Image.open(photo).convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [(cut_by_the_border, 1), (overlapping, 2), (glove_like_blob, None), (a_face_alone, 0)],
+)
+def test_odd_pictures_of_hands(hands, photo, make, expected):
+    (result,) = hands(make(photo))
+    if expected is not None:
+        assert len(result) == expected
+    for hand in result:
+        assert hand.status is not FitStatus.FAILED
+        assert np.isfinite(hand.vertices).all()
+        assert hand.vertices[:, 2].min() > 0
+        pose = hand.model.group("hand_pose")
+        assert (hand.parameters["hand_pose"] >= pose.lower - 1e-5).all()
+        assert (hand.parameters["hand_pose"] <= pose.upper + 1e-5).all()
+
+
+def test_overlapping_hands_keep_their_sides(hands, photo):
+    (result,) = hands(overlapping(photo))
+    assert {hand.side for hand in result} == {"left", "right"}
