@@ -1,7 +1,8 @@
 """Write measured figures into benchmarks/README.md.
 
-python benchmarks/table.py SPEED.json FACES.json, where `partfit bench --picture PHOTO --out SPEED.json` wrote
-the first file and `python benchmarks/faces.py LABELS.json > FACES.json` the second.
+python benchmarks/table.py SPEED.json FACES.json HANDS.json CALIBRATION.json: `partfit bench --picture PHOTO
+--out SPEED.json` wrote the first file, and the standard output of `faces.py`, `hands.py` and `calibration.py`
+is the others.
 """
 
 import json
@@ -12,10 +13,11 @@ README = Path(__file__).with_name("README.md")
 MARK = "<!-- measured -->\n"
 
 
-def main(speed_file: Path, faces_file: Path) -> None:
-    speed, faces = (json.loads(file.read_text(encoding="utf-8")) for file in (speed_file, faces_file))
+def main(*files: Path) -> None:
+    speed, faces, hands, calibration = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    lines = [*speed_lines(speed), *faces_lines(faces), *hands_lines(hands), *calibration_lines(calibration)]
     head = README.read_text(encoding="utf-8").partition(MARK)[0]
-    README.write_text(head + MARK + "\n".join([*speed_lines(speed), *faces_lines(faces)]), encoding="utf-8")
+    README.write_text(head + MARK + "\n".join(lines), encoding="utf-8")
 
 
 def speed_lines(report: dict) -> list[str]:
@@ -49,7 +51,7 @@ def speed_lines(report: dict) -> list[str]:
 def faces_lines(report: dict) -> list[str]:
     errors = report["error_percent_of_box"]
     return [
-        "\n## Accuracy\n",
+        "\n## Accuracy of faces\n",
         f"{report['found']} of {report['faces']} labelled faces found, detections: {report['detected']}.",
         "Mean distance from the labels in percent of the box of the labelled points:\n",
         "| points | network | fit | ratio |",
@@ -57,6 +59,67 @@ def faces_lines(report: dict) -> list[str]:
         *(
             f"| {name} | {row['network']:.2f} | {row['fit']:.2f} | {row['ratio']:.3f} |"
             for name, row in errors.items()
+        ),
+        "",
+    ]
+
+
+def hands_lines(report: dict) -> list[str]:
+    return [
+        "\n## Accuracy of hands\n",
+        f"{report['found']} of {report['hands']} labelled hands found, with the right side: "
+        f"{report['side_right']}, detections: {report['detected']}.",
+        "Mean distance from the labels: percent of their box; in space, mm after the best similarity:\n",
+        "| hands | number | network, % | fit, % | ratio | network, mm | fit, mm | ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {row['hands']} | "
+            + " | ".join(
+                f"{row[kind]['network']:.2f} | {row[kind]['fit']:.2f} | {row[kind]['ratio']:.3f}"
+                for kind in ("points_percent_of_box", "points_3d_mm")
+            )
+            + " |"
+            for name, row in report["error"].items()
+        ),
+        "",
+    ]
+
+
+def calibration_lines(report: dict) -> list[str]:
+    hands = report["hands"]
+    return [
+        "\n## Several looks, and what scales are worth\n",
+        *looks_lines("Faces, the 68 points", report["faces"], "all68"),
+        *looks_lines("Hands, in the picture", hands["points"], "all21"),
+        *looks_lines("Hands, in space after the best rigid motion", hands["points_3d"], "all21"),
+    ]
+
+
+def looks_lines(title: str, report: dict, group: str) -> list[str]:
+    """What several looks gain and cost, and how often an error lies within its region."""
+    levels = ("50", "68", "90", "95")
+    held_out = f"{report['spread_factor']['looks']}_looks_held_out"
+    cases = {"one look": "single_look", f"{held_out.partition('_')[0]} looks, held-out pictures": held_out}
+    return [
+        f"### {title}\n",
+        "Mean error (percent of the box; in space, of the palm), its rank correlation with the scale",
+        "and with one minus the confidence, milliseconds of CPU for each part:\n",
+        "| looks | error, % | scale | confidence | ms |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {row['looks']} | {row['error_percent'][group]:.2f} | "
+            + " | ".join(f"{row['rank_correlation'][of][group]:.3f}" for of in ("scale", "confidence"))
+            + f" | {row['milliseconds']:.1f} |"
+            for row in report["looks"]
+        ),
+        f"\nPercent of errors within the regions that should hold so many ({report['folds']} folds):\n",
+        "| | " + " | ".join(levels) + " |",
+        "| --- |" + " ---: |" * len(levels),
+        *(
+            f"| {name} | "
+            + " | ".join(f"{report['coverage_percent'][case][group][level]:.1f}" for level in levels)
+            + " |"
+            for name, case in cases.items()
         ),
         "",
     ]

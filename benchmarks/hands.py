@@ -1,0 +1,158 @@
+"""Accuracy on labelled photographs of hands: how far landmarks and fitted hand are from 21 labelled points.
+
+    python benchmarks/hands.py LABELS.json [--variant lite] [--one-look] [--looks N]
+
+LABELS.json is a list of {"image": file name beside it, "keypoints": [[x, y], ...21], "keypoints_3d":
+[[x, y, z], ...21], "side": "left" or "right"}, one entry a hand, in the order of the scheme `hand21`: pixels,
+and centimetres in the frame of the camera. Without `side` the place of the thumb tells it.
+
+A hand is found when the middle of its landmarks lies within half a box size of the labels'. Errors of the
+network, of the fit, and their ratios are means over the hands that are found: `points`, the mean distance in
+percent of sqrt(w h) of the box of the labelled points; `points_3d`, the mean distance after the best
+similarity, in mm and in percent of the labelled length from the wrist to the knuckle of the middle finger.
+`rms_error_over_scale` of the network is 1 where scales are true, here with the best rotation and translation
+alone in space. A fist has four bent fingers; a back is turned to the camera.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from partfit import Choice, Pipeline
+
+WRIST, THUMB, INDEX, MIDDLE, LITTLE = 0, 2, 5, 9, 17  # the fingers' knuckles (mcp)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("--variant", default="full")
+    parser.add_argument("--one-look", action="store_true", help="no second look at each hand")
+    parser.add_argument("--looks", type=int, default=1, help="at the final crop of each hand")
+    arguments = parser.parse_args()
+    options = {"variant": arguments.variant, "refine": not arguments.one_look, "looks": arguments.looks}
+    print(json.dumps(evaluate(arguments.labels, **options), indent=1))
+
+
+def evaluate(labels: Path, **options: object) -> dict[str, object]:
+    """The figures of one label file, with such options of the landmarker."""
+    hands = json.loads(labels.read_text(encoding="utf-8"))
+    names = sorted({hand["image"] for hand in hands})
+    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options))
+    results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
+    rows = [measured(hand, results[hand["image"]]) for hand in hands]
+    found = [row for row in rows if row is not None]
+    groups = {
+        "all": found,
+        "fists": [row for row in found if row["fist"]],
+        "backs": [row for row in found if row["back"]],
+        "others": [row for row in found if not (row["fist"] or row["back"])],
+    }
+    return {
+        "hands": len(hands),
+        "left": sum(side_of(hand) == "left" for hand in hands),
+        "found": len(found),
+        "detected": sum(map(len, results.values())),
+        "side_right": sum(row["side_right"] for row in found),
+        "status": sorted({row["status"] for row in found}),
+        "error": {name: mean_errors(own) for name, own in groups.items() if own},
+        "rms_error_over_scale": {
+            "points": rms([row["scaled"] for row in found]),
+            "points_3d": rms([row["scaled_3d"] for row in found]),
+        },
+    }
+
+
+def measured(hand, instances):
+    """The figures of one labelled hand; None if it is not found."""
+    points, points_3d = np.array(hand["keypoints"]), np.array(hand["keypoints_3d"])
+    size = np.sqrt(np.prod(np.ptp(points, axis=0)))
+    distances = [np.linalg.norm(i.detection.points.mean(axis=0) - points.mean(axis=0)) for i in instances]
+    if not distances or min(distances) > 0.5 * size:
+        return None
+    instance = instances[int(np.argmin(distances))]
+    detection, fitted = instance.detection, instance.result.landmarks()[instance.index].numpy()
+    rigid = detection.points_3d - aligned(points_3d / 100, detection.points_3d, scaled=False)
+    return {
+        "side_right": detection.side == side_of(hand),
+        "status": str(instance.status),
+        "fist": is_fist(points_3d),
+        "back": is_back(points_3d, side_of(hand)),
+        "points_percent_of_box": [
+            100 * mean_distance(found, points) / size for found in (detection.points, instance.projected())
+        ],
+        "points_3d_mm": [
+            10 * mean_distance(aligned(found, points_3d), points_3d)
+            for found in (detection.points_3d, fitted)
+        ],
+        "palm_mm": 10 * np.linalg.norm(points_3d[MIDDLE] - points_3d[WRIST]),
+        "scaled": (detection.points - points) / detection.scale,
+        "scaled_3d": rigid / detection.scale_3d,
+    }
+
+
+def mean_errors(rows):
+    """Mean errors of some hands, and how many there are."""
+    errors = {
+        name: np.array([row[name] for row in rows]) for name in ("points_percent_of_box", "points_3d_mm")
+    }
+    palm = np.array([[row["palm_mm"]] for row in rows])
+    errors["points_3d_percent_of_palm"] = 100 * errors["points_3d_mm"] / palm
+    return {"hands": len(rows)} | {name: columns(*value.mean(axis=0)) for name, value in errors.items()}
+
+
+def columns(network, fit):
+    return {"network": float(network), "fit": float(fit), "ratio": float(fit / network)}
+
+
+def mean_distance(a, b):
+    return np.linalg.norm(a - b, axis=1).mean()
+
+
+def rms(values):
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def aligned(points, target, scaled=True):
+    """`points` (n, 3) laid on `target` (n, 3) by the best similarity, or the best rigid motion."""
+    a, b = points - points.mean(axis=0), target - target.mean(axis=0)
+    U, s, Vt = np.linalg.svd(b.T @ a)
+    signs = np.array([1, 1, np.sign(np.linalg.det(U @ Vt))])
+    scale = (s * signs).sum() / (a**2).sum() if scaled else 1.0
+    return scale * a @ ((U * signs) @ Vt).T + target.mean(axis=0)
+
+
+def side_of(hand):
+    """The labelled side, or else the one whose thumb lies as this one does.
+
+    The knuckle of the thumb (mcp) lies on the palm's side of the plane through the wrist and the knuckles of
+    the index and little fingers.
+    """
+    if "side" in hand:
+        return hand["side"]
+    points_3d = np.array(hand["keypoints_3d"])
+    thumb = points_3d[THUMB] - points_3d[WRIST]
+    return "right" if thumb @ palm_normal(points_3d, "right") > 0 else "left"
+
+
+def is_fist(points_3d):
+    """Whether all four fingers are bent: their tips are nearer to the wrist than their pip joints."""
+    reach = np.linalg.norm(points_3d[INDEX:].reshape(4, 4, 3) - points_3d[WRIST], axis=2)
+    return bool((reach[:, 3] < reach[:, 1]).all())
+
+
+def is_back(points_3d, side):
+    """Whether the back of the hand is turned to the camera."""
+    return bool(palm_normal(points_3d, side) @ points_3d.mean(axis=0) > 0)
+
+
+def palm_normal(points_3d, side):
+    """The direction out of the palm of a hand that is known to be a left or a right one."""
+    wrist, index, little = points_3d[[WRIST, INDEX, LITTLE]]
+    return np.cross(index - wrist, little - wrist) * (1 if side == "right" else -1)
+
+
+if __name__ == "__main__":
+    main()
