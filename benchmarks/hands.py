@@ -18,9 +18,11 @@ import argparse
 import json
 from pathlib import Path
 
+import attrs
 import numpy as np
 
-from partfit import Choice, Pipeline
+from partfit import Choice, Pipeline, create
+from partfit.recipe import FitSettings
 
 WRIST, THUMB, INDEX, MIDDLE, LITTLE = 0, 2, 5, 9, 17  # the fingers' knuckles (mcp)
 
@@ -31,16 +33,30 @@ def main() -> None:
     parser.add_argument("--variant", default="full")
     parser.add_argument("--one-look", action="store_true", help="no second look at each hand")
     parser.add_argument("--looks", type=int, default=1, help="at the final crop of each hand")
+    parser.add_argument("--prior-weight", type=float, help="of betas and hand_pose, for the recipe's")
+    parser.add_argument("--hidden-scale", type=float, default=1.0, help="of the last stage")
     arguments = parser.parse_args()
     options = {"variant": arguments.variant, "refine": not arguments.one_look, "looks": arguments.looks}
-    print(json.dumps(evaluate(arguments.labels, **options), indent=1))
+    settings = settings_with(arguments.prior_weight, arguments.hidden_scale)
+    print(json.dumps(evaluate(arguments.labels, settings, **options), indent=1))
 
 
-def evaluate(labels: Path, **options: object) -> dict[str, object]:
-    """The figures of one label file, with such options of the landmarker."""
+def settings_with(prior_weight: float | None, hidden_scale: float) -> FitSettings:
+    """The recipe's settings with another weight of the priors or another treatment of hidden landmarks."""
+    settings = create("recipe", "hand").settings
+    first, last = settings.stages
+    priors = settings.prior_weights
+    if prior_weight is not None:
+        priors = dict.fromkeys(priors, prior_weight)
+    stages = (first, attrs.evolve(last, hidden_scale=hidden_scale))
+    return attrs.evolve(settings, stages=stages, prior_weights=priors)
+
+
+def evaluate(labels: Path, settings: FitSettings, **options: object) -> dict[str, object]:
+    """The figures of one label file, with such settings of the fit and options of the landmarker."""
     hands = json.loads(labels.read_text(encoding="utf-8"))
     names = sorted({hand["image"] for hand in hands})
-    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options))
+    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options), settings=settings)
     results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
     rows = [measured(hand, results[hand["image"]]) for hand in hands]
     found = [row for row in rows if row is not None]

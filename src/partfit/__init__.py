@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Choice, Pipeline, fit
+    from partfit.pipeline import Choice, Pipeline, fit, stream
     from partfit.registry import create, default_registry
 
     __version__: str
 
-__all__ = ["Choice", "Pipeline", "__version__", "create", "default_registry", "fit"]
+__all__ = ["Choice", "Pipeline", "__version__", "create", "default_registry", "fit", "stream"]
 
 _MODULES = {
     "Choice": "partfit.pipeline",
@@ -21,6 +21,7 @@ _MODULES = {
     "create": "partfit.registry",
     "default_registry": "partfit.registry",
     "fit": "partfit.pipeline",
+    "stream": "partfit.pipeline",
 }
 
 

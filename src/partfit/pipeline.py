@@ -24,6 +24,9 @@ from partfit.models.base import ParametricModel
 from partfit.recipe import FitSettings, Recipe
 from partfit.registry import Registry, default_registry
 
+#: The kinds of components that a pipeline puts together.
+COMPONENT_KINDS = ("detector", "landmarker", "model", "fitter")
+
 
 @attrs.frozen
 class Choice:
@@ -85,6 +88,14 @@ class PipelineConfig:
             found = self.field_of_view
             raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
 
+    def resolved(self, recipe: Recipe) -> PipelineConfig:
+        """The configuration with all that it leaves to the recipe filled in."""
+        names: dict[str, Any] = {
+            kind: getattr(self, kind) or Choice(getattr(recipe, kind)) for kind in COMPONENT_KINDS
+        }
+        settings = self.settings or recipe.settings_of(self.preset)
+        return attrs.evolve(self, **names, settings=settings, preset=None)
+
 
 @attrs.frozen
 class RunConfig:
@@ -94,7 +105,11 @@ class RunConfig:
         pipelines: One a part.
     """
 
-    pipelines: tuple[PipelineConfig, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    pipelines: tuple[PipelineConfig, ...]
+
+    def __attrs_post_init__(self) -> None:
+        if not self.pipelines:
+            raise ConfigError("pipelines: expected a table [[pipelines]] for each part, found none.")
 
 
 @attrs.frozen(eq=False)
@@ -120,8 +135,8 @@ class Instance:
 
     @property
     def side(self) -> str | None:
-        """`left` or `right`, the subject's; None for a part that has no side."""
-        return self.detection.side
+        """`left` or `right`, the subject's: that of the model, if it has sides, else of the detection."""
+        return getattr(self.model.config, "side", self.detection.side)
 
     @property
     def model(self) -> ParametricModel:
@@ -271,15 +286,17 @@ class Pipeline:
 
     @property
     def model(self) -> ParametricModel:
-        """The model, of its default side if it has sides; built on first use: landmarks alone need none."""
+        """The model, the right one if it has sides; built on first use: landmarks alone need none."""
         return self.model_of_side(None)
 
     def model_of_side(self, side: str | None) -> ParametricModel:
-        """The model for a side of the part; the same for all sides if it has none. Built on first use."""
-        options = {} if side is None or not self._has_option("model", "side") else {"side": side}
-        key = options.get("side")
+        """The model for a side of the part; built on first use.
+
+        It is the same for all sides if it has none, or if its side was given as an option.
+        """
+        key = (side or "right") if self._has_option("model", "side") else None
         if key not in self._models:
-            self._models[key] = self._component("model", **options)
+            self._models[key] = self._component("model", **({} if key is None else {"side": key}))
         return self._models[key]
 
     @cached_property
@@ -308,8 +325,7 @@ class Pipeline:
         """
         if self._objects:
             raise ConfigError(f"{min(self._objects)}: was given as an object; a configuration needs a name.")
-        names: dict[str, Any] = {kind: self._choice(kind) for kind in self._given}
-        return attrs.evolve(self.config, **names, settings=self.settings, preset=None)
+        return self.config.resolved(self.recipe)
 
     @property
     def component_names(self) -> dict[str, str]:
@@ -359,7 +375,10 @@ class Pipeline:
 
     def _run(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Instance]]:
         """The fitted parts in each picture."""
-        found = self.fit(pictures, self._locate(pictures, clock))
+        detections = self._locate(pictures, clock)
+        if self._has_option("model", "side"):
+            _check_sides(self.landmarker, detections)
+        found = self.fit(pictures, detections)
         clock.lap("fit")
         return found
 
@@ -407,8 +426,9 @@ class Pipeline:
         for place, detection in enumerate(detections):
             if sided and detection.side is None:
                 raise InputError(
-                    f"The landmarks of a {self.recipe.part} must say its side: the model "
-                    f"{self._choice('model').name!r} has a left and a right one. Give `side`."
+                    f"{self.recipe.part} {place} must say its side, left or right: the model "
+                    f"{self._choice('model').name!r} has both. Give its landmarks a `side`, or the model one "
+                    "as an option."
                 )
             groups.setdefault(detection.side if sided else None, []).append(place)
         return [(self.model_of_side(side), places) for side, places in groups.items()]
@@ -471,10 +491,21 @@ def stream(
     memory at a time.
 
     Raises:
-        InputError: if `batch_size` is less than 1.
+        InputError: if `batch_size` is less than 1, or there is no pipeline.
+        ConfigError: if the pipelines see one picture through different cameras.
     """
     if batch_size < 1:
         raise InputError(f"batch_size: expected 1 or more, found {batch_size}.")
+    if not pipelines:
+        raise InputError("No part was asked for: expected at least one pipeline.")
+    if len({(p.config.focal, p.config.field_of_view) for p in pipelines}) > 1:
+        raise ConfigError("focal, field_of_view: a picture has one camera, found several for its parts.")
+    return _stream(pipelines, images, batch_size)
+
+
+def _stream(
+    pipelines: Sequence[Pipeline], images: Iterable[PictureSource], batch_size: int
+) -> Iterator[ImageResult]:
     sources = iter(images)
     while batch := list(itertools.islice(sources, batch_size)):
         yield from _fit_batch(pipelines, batch)
@@ -515,12 +546,29 @@ def fit(
 
     Raises:
         InputError: if one picture was given, not in a list, and cannot be read.
+        ConfigError: if several parts share an option that only one can have.
     """
     parts = [part] if isinstance(part, str | Recipe) else part
+    if len(parts) > 1:
+        check_shared_options(options)
     results = list(stream([Pipeline(one, **options) for one in parts], _listed(images)))
     if isinstance(images, PictureSource) and results[0].error is not None:
         raise results[0].error
     return results
+
+
+def check_shared_options(options: Iterable[str]) -> None:
+    """Refuse options that mean a component or the settings of one part, where several parts share them.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    single = sorted({*COMPONENT_KINDS, "preset", "settings"}.intersection(options))
+    if single:
+        raise ConfigError(
+            f"{single[0]}: goes with one part, found several. Build a Pipeline for each part, or write a "
+            "configuration with a table [[pipelines]] for each."
+        )
 
 
 def _listed(images: PictureSource | Iterable[PictureSource]) -> Iterable[PictureSource]:
@@ -534,6 +582,15 @@ def _check_lists(component: Component, method: str, found: Any, expected: int) -
         raise ComponentError(
             f"{type(component).__module__}.{type(component).__name__}.{method} returned {answer}; "
             f"expected one list for each of {expected} pictures."
+        )
+
+
+def _check_sides(landmarker: Landmarker, found: Sequence[Sequence[Detection]]) -> None:
+    """Name the landmarker that does not tell left from right, where the model needs to know."""
+    if any(detection.side is None for detections in found for detection in detections):
+        raise ComponentError(
+            f"{type(landmarker).__module__}.{type(landmarker).__name__}.locate returned a detection without "
+            "a side; the model has a left and a right one. Give the model a side as an option."
         )
 
 

@@ -103,8 +103,8 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
 def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptions) -> list[Path]:
     """Write a picture's meshes, JSON files and drawings; returns the paths written.
 
-    Every file is written beside its name and renamed, so that none is ever half-written. Files of instances
-    that an earlier run found beyond those of this one are removed.
+    Every file is written beside its name and renamed, so that none is ever half-written. What an earlier run
+    wrote for this picture and this one did not is removed: it belongs to another fit.
 
     Raises:
         OutputError: if a file cannot be written or removed.
@@ -121,7 +121,6 @@ def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptio
         path = base.with_name(f"{base.name}.json")
         write_json(path, result_document(result, instance, options))
         written.append(path)
-    _remove_stale(stem, folder, len(result))
     if options.overlay and result.instances:
         path = folder / f"{stem}-overlay.png"
         write_png(path, overlay_image(result))
@@ -130,6 +129,7 @@ def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptio
         path = folder / f"{stem}-panel.png"
         write_png(path, panel_image(result))
         written.append(path)
+    _remove_stale(stem, folder, written)
     return written
 
 
@@ -287,16 +287,27 @@ def _fitted(result: ImageResult) -> list[Instance]:
     return [instance for instance in result if instance.status is not FitStatus.FAILED]
 
 
-def _remove_stale(stem: str, folder: Path, count: int) -> None:
-    """Remove the files of instances `count` and beyond, which an earlier run wrote."""
-    name = re.compile(rf"{re.escape(stem)}-(0|[1-9][0-9]*)\.({'|'.join((*RESULT_FORMATS, 'json'))})")
+def _remove_stale(stem: str, folder: Path, written: Sequence[Path]) -> None:
+    """Remove what an earlier run wrote for a picture: its drawings, and files of instances with a JSON."""
+    name = re.compile(rf"({re.escape(stem)}-(?:0|[1-9][0-9]*))\.(?:{'|'.join((*RESULT_FORMATS, 'json'))})")
     try:
-        for path in folder.iterdir():
-            match = name.fullmatch(path.name)
-            if match and int(match[1]) >= count:
-                path.unlink()
+        matches = [match for path in folder.iterdir() if (match := name.fullmatch(path.name))]
+        fitted = {match[1] for match in matches if _is_result(folder / f"{match[1]}.json")}
+        stale = [folder / match[0] for match in matches if match[1] in fitted]
+        stale += [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")]
+        for path in set(stale) - set(written):
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"Cannot remove old results of {stem} in {folder}: {error.strerror}.") from error
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is the JSON of a fitted part."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("schema") == RESULT_SCHEMA
 
 
 def _hashes(instance: Instance, embedding: LandmarkEmbedding) -> dict[str, str]:
@@ -315,7 +326,7 @@ def _detection(entry: _DetectionEntry, schemes: Sequence[LandmarkScheme], where:
         wanted = " or ".join(f"{s.name!r} ({s.hash})" for s in schemes)
         raise InputError(
             f"{where}.scheme: its landmarks are of scheme {name!r}, the fit needs {wanted}. Choose the "
-            "landmarker that it was made with."
+            "landmarker that it was made with, or fit all parts of the file, as in --part face,hand."
         )
     n = len(scheme)
     points = _rows(entry.points, (n, 2), f"{where}.points", missing=math.nan)

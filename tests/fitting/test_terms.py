@@ -1,3 +1,5 @@
+import math
+
 import attrs
 import numpy as np
 import pytest
@@ -191,3 +193,30 @@ def test_landmarks_below_the_least_confidence_are_left_out():
     left_out.points_3d[:, :10] = torch.nan
     found, expected = (LevenbergMarquardt().fit(q).vertices() for q in (wrong, left_out))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_vague_relative_points_do_not_turn_the_start():
+    p, _ = problem(batch=8, noise=1.0, noise_px=0.5, max_angle=3.0)
+    vague = attrs.evolve(p, scale_3d=torch.full_like(p.scale_3d, 1.0))
+    flat = attrs.evolve(p, points_3d=None, scale_3d=None)
+    torch.testing.assert_close(closed_form_start(vague), closed_form_start(flat))
+    assert not torch.allclose(closed_form_start(p), closed_form_start(flat))
+
+
+@pytest.mark.parametrize("stray", [math.nan, math.inf, 2e4])
+def test_unusable_landmarks_do_not_turn_the_relative_points(stray):
+    p, _ = problem(batch=1)
+    points, scale = p.points[0].numpy().copy(), np.ones((40, 2))
+    points[7], scale[7] = stray, math.inf
+    relative = {"points_3d": p.points_3d[0].numpy(), "scale_3d": np.full((40, 3), 0.01)}
+    detection = Detection(EMBEDDING.scheme, points, scale, np.ones(40), box=[0, 0, 1, 1], **relative)
+    posed = FitProblem.from_detections(MODEL, EMBEDDING, [detection], p.camera, p.stages)
+    middle = torch.as_tensor(np.delete(points, 7, axis=0).mean(axis=0, keepdims=True))
+    expected = p.camera.rotation_towards(middle)
+    torch.testing.assert_close(posed.points_3d, p.points_3d @ expected.transpose(1, 2))
+
+
+def test_confidence_weighting_refuses_what_acts_on_scales():
+    p, _ = synthetic_problem(MODEL, EMBEDDING)
+    with pytest.raises(InputError, match="hidden_scale"):
+        attrs.evolve(p, weighting="confidence", stages=(Stage((), hidden_scale=2.0),))

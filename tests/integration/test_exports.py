@@ -116,6 +116,7 @@ def test_all_formats_of_a_result_are_written_and_those_of_old_instances_removed(
     old = [tmp_path / f"a-1.{suffix}" for suffix in RESULT_FORMATS]
     for path in old:
         path.touch()
+    (tmp_path / "a-1.json").write_text('{"schema": "partfit.result/1"}')
     options = SaveOptions(formats=RESULT_FORMATS, overlay=False)
     written = save_result(result, "a", tmp_path, options)
     assert {path.name for path in written} == {f"a-0.{suffix}" for suffix in (*RESULT_FORMATS, "json")}

@@ -10,10 +10,11 @@ from PIL import Image
 
 import partfit
 from partfit.cli import main
-from partfit.errors import InputError
+from partfit.errors import ComponentError, ConfigError, InputError
 from partfit.fitting import FitStatus
 from partfit.images import load_picture
-from partfit.pipeline import Choice, Pipeline
+from partfit.landmarks import Landmarker
+from partfit.pipeline import Choice, Pipeline, RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +91,32 @@ def test_mirrored_landmarks_give_the_mirrored_hand(hands, picture):
 
 def test_a_hand_without_a_side_is_refused(hands, picture):
     loaded = load_picture(picture)
-    detection = attrs.evolve(hands.locate([loaded])[0][0], side=None)
-    with pytest.raises(InputError, match="must say its side"):
-        hands.fit([loaded], [[detection]])
+    first, second = hands.locate([loaded])[0]
+    with pytest.raises(InputError, match="hand 1 must say its side"):
+        hands.fit([loaded], [[first, attrs.evolve(second, side=None)]])
+
+
+def test_a_landmarker_that_tells_no_sides_is_named(picture):
+    class Forgetful(Landmarker):
+        inner = partfit.create("landmarker", "mediapipe-hand")
+        scheme = inner.scheme
+
+        def locate(self, images, regions):
+            found = self.inner.locate(images, regions)
+            return [[attrs.evolve(detection, side=None) for detection in own] for own in found]
+
+    with pytest.raises(ComponentError, match=r"Forgetful.locate returned a detection without a side"):
+        Pipeline("hand", landmarker=Forgetful())(picture)
+    one_sided = Pipeline("hand", landmarker=Forgetful(), model=Choice("anny-hand", {"side": "left"}))
+    assert [hand.side for hand in one_sided(picture)[0]] == ["left", "left"]
 
 
 def test_a_side_that_was_chosen_is_taken_for_every_hand(picture):
     pipeline = Pipeline("hand", model=Choice("anny-hand", {"side": "right"}))
-    names = {hand.model.topology.name for hand in pipeline(picture)[0]}
-    assert names == {"anny-hand-right"}
+    found = pipeline(picture)[0]
+    assert {hand.model.topology.name for hand in found} == {"anny-hand-right"}
+    assert {hand.side for hand in found} == {"right"}
+    assert {hand.detection.side for hand in found} == {"left", "right"}
     assert Pipeline.from_config(pipeline.to_config()).to_config() == pipeline.to_config()
 
 
@@ -153,6 +171,24 @@ def test_what_only_one_part_can_have_is_refused_for_two(file, tmp_path):
         assert f"{option[0]} goes with one part, found face, hand" in result.stderr
 
 
+def test_parts_of_one_picture_share_what_they_must(picture, hands):
+    with pytest.raises(ConfigError, match="landmarker: goes with one part"):
+        partfit.fit(picture, ["face", "hand"], landmarker="mediapipe-hand")
+    with pytest.raises(InputError, match="at least one pipeline"):
+        partfit.fit(picture, [])
+    with pytest.raises(ConfigError, match="one camera"):
+        partfit.stream([hands, Pipeline("hand", focal=400.0)], [picture])
+    with pytest.raises(ConfigError, match=r"\[\[pipelines\]\] for each part, found none"):
+        RunConfig(())
+
+
+@pytest.mark.parametrize("part", ["face,face", "", "face,", " , hand"])
+def test_parts_must_differ(photo, tmp_path, part):
+    result = run("fit", photo, "--part", part, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "--part: expected different names, separated by commas" in result.stderr
+
+
 def test_a_part_that_is_not_there_is_named(photo, tmp_path):
     result = run("fit", photo, "--part", "face,hand", "--out", tmp_path)
     assert result.exit_code == 0
@@ -161,17 +197,26 @@ def test_a_part_that_is_not_there_is_named(photo, tmp_path):
 
 
 def test_single_keys_can_be_set(photo, tmp_path):
-    keys = ("--set", "settings.min_confidence=0.25", "--set", "fitter.options.damping=additive")
-    result = run("fit", photo, *keys, "--out", tmp_path)
+    keys = [
+        "settings.min_confidence=0.25",
+        "fitter.options.damping=additive",
+        "settings.stages.1.iterations=7",
+    ]
+    chosen = [word for key in keys for word in ("--set", key)]
+    result = run("fit", photo, *chosen, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     toml = (tmp_path / "partfit.toml").read_text()
     assert "min_confidence = 0.25" in toml
     assert 'damping = "additive"' in toml
+    assert "iterations = 7" in toml
     for setting, message in (
         ("settings.min_confidence=2", "min_confidence: expected a number in [0, 1]"),
         ("landmarker.optons.looks=8", 'Did you mean "options"?'),
-        ("device.x=1", "'device' is no table"),
+        ("device.x=1", "'device' leads to nothing that has keys"),
+        ("settings.stages.9.kernel=none", "'9' leads to nothing that has keys"),
         ("device", "expected KEY=VALUE"),
+        ("part=hand", "Use --part hand"),
+        ("landmarker=mediapipe-face", "Use --landmarker mediapipe-face"),
     ):
         refused = run("fit", photo, "--set", setting, "--out", tmp_path)
         assert refused.exit_code == 1

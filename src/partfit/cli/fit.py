@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partfit.cli import options
+from partfit.cli.pipelines import build_pipelines
 from partfit.errors import ComponentError, InputError
 from partfit.files import RESULT_FORMATS, ResultFormat
 
@@ -100,7 +101,7 @@ def fit(
             rendering.prepare()
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
-    pipelines = options.pipelines(**chosen)
+    pipelines = build_pipelines(**chosen)
     for scheme in schemes:
         if not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
             pipelines[0].find_embedding(scheme)  # which says what there is

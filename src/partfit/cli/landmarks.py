@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partfit.cli import options
+from partfit.cli.pipelines import build_pipelines
 
 if TYPE_CHECKING:
     from partfit.errors import InputError
@@ -34,7 +35,7 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
 
     expanded = expand_inputs(inputs)
     folder = ensure_writable_folder(out)
-    pipelines = options.pipelines(**chosen)
+    pipelines = build_pipelines(**chosen)
 
     def save(path: Path, stem: str, item: tuple[Picture, list[list[Detection]]]) -> list[Path]:
         picture, by_pipeline = item

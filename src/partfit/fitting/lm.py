@@ -203,40 +203,55 @@ def closed_form_start(
 ) -> Float[Tensor, "batch parameters"]:
     """Parameters (B, P) of the prior's mean, within limits, moved onto the landmarks in closed form.
 
-    Items without enough landmarks get the prior's mean.
+    Where relative 3D points are given, the rotation is the one that meets them: unlike the picture, they tell
+    front from back even of a shape that is bent otherwise than the mean. Points so vague that their scale
+    exceeds the extent of the shape do not count. Items without enough landmarks get the prior's mean.
 
     Raises:
         InputError: if the model has no rigid rotation and translation to move it by.
     """
     model, like = problem.model, problem.points
     landmarks = landmarks or model.landmarks(problem.embedding, like)
-    rotation_columns, translation_columns = _rigid_columns(model)
+    rigid = _rigid_columns(model)
     mean = [group.prior_mean.clip(group.lower, group.upper) for group in model.groups]
     x = torch.as_tensor(np.concatenate(mean)).to(like).expand(len(like), -1).clone()
-    x[:, rotation_columns] = 0
-    x[:, translation_columns] = 0
+    for columns in rigid:
+        x[:, columns] = 0
     shape = landmarks.points(x)
     weights = landmark_weights(problem).mean(-1)
     enough = (weights > 0).sum(1) >= MIN_LANDMARKS
     weights = torch.where(enough[:, None], weights, 1.0)
     pixels = torch.where(torch.isfinite(problem.points), problem.points, 0)
     camera = problem.camera.to(like)
-    rotation, translation = align_to_landmarks(shape, pixels, weights, camera)
+    moved = _moved(landmarks, x, rigid, *align_to_landmarks(shape, pixels, weights, camera))
     if problem.points_3d is not None:
         weights_3d = relative_weights(problem).amin(-1)
-        has_3d = (weights_3d > 0).sum(1) >= MIN_LANDMARKS
-        turned = align_to_points(shape, problem.points_3d.nan_to_num(), weights_3d)
-        shifted = place_before_camera(shape @ turned.transpose(1, 2), pixels, weights, camera)
-        rotation = torch.where(has_3d[:, None, None], turned, rotation)
-        translation = torch.where(has_3d[:, None], shifted, translation)
+        rotation = align_to_points(shape, problem.points_3d.nan_to_num(), weights_3d)
+        translation = place_before_camera(shape @ rotation.transpose(1, 2), pixels, weights, camera)
+        turned = _moved(landmarks, x, rigid, rotation, translation)
+        telling = (weights_3d * _extent(shape)[:, None] > 1).sum(1) >= MIN_LANDMARKS
+        moved = torch.where(telling[:, None], turned, moved)
+    sound = enough & torch.isfinite(moved).all(1)
+    return torch.where(sound[:, None], moved, x)
+
+
+def _moved(
+    landmarks: LandmarkFunction, x: Tensor, rigid: tuple[slice, slice], rotation: Tensor, translation: Tensor
+) -> Float[Tensor, "batch parameters"]:
+    """The states x (B, P), whose rigid parameters are 0, after a rigid motion of their landmarks."""
+    rotation_columns, translation_columns = rigid
     moved = x.clone()
     moved[:, rotation_columns] = matrix_to_rotvec(rotation)
     # the model turns about its root joint: shift what it then yields to where it should be
-    goal = shape @ rotation.transpose(1, 2) + translation[:, None]
+    goal = landmarks.points(x) @ rotation.transpose(1, 2) + translation[:, None]
     moved[:, translation_columns] = (goal - landmarks.points(moved)).mean(1)
     moved[:, translation_columns.stop - 1] += _lack_of_depth(landmarks.points(moved))
-    sound = enough & torch.isfinite(moved).all(1)
-    return torch.where(sound[:, None], moved, x)
+    return moved
+
+
+def _extent(shape: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, " batch"]:
+    """Root mean square distance (B,) from the middle, metres."""
+    return (shape - shape.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
 
 
 def _lack_of_depth(points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, " batch"]:
@@ -266,8 +281,8 @@ def _spread(points: Float[Tensor, "batch landmarks 2"], usable: Bool[Tensor, "ba
 def _message(status: FitStatus, n_usable: int, n_landmarks: int, spread: float) -> str:
     if status is FitStatus.FAILED and n_usable < MIN_LANDMARKS:
         return (
-            f"{n_usable} of {n_landmarks} landmarks are usable (finite, with a finite scale); "
-            f"a fit needs {MIN_LANDMARKS}."
+            f"{n_usable} of {n_landmarks} landmarks are usable (finite, with a finite scale and enough "
+            f"confidence); a fit needs {MIN_LANDMARKS}."
         )
     if status is FitStatus.FAILED and spread < MIN_SPREAD:
         return f"The landmarks coincide: they extend over {spread:.2g} pixels, a fit needs {MIN_SPREAD}."

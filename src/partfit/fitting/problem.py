@@ -100,6 +100,8 @@ class FitProblem:
                 "Relative 3D points are weighted by their scale: they need weighting='inverse_scale', since "
                 "residuals in pixels times a confidence cannot be compared with them."
             )
+        if self.weighting == "confidence" and any(stage.hidden_scale > 1 for stage in self.stages):
+            raise InputError("hidden_scale acts on scales: it needs weighting='inverse_scale'.")
         for name, weight in self.prior_weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise InputError(f"prior_weights[{name!r}]: expected a finite number >= 0, found {weight}.")
@@ -118,8 +120,8 @@ class FitProblem:
     ) -> FitProblem:
         """The problem of fitting one model to several detections, with the camera's dtype and device.
 
-        Relative 3D points are turned from the axes of a camera that looks straight at the part to those of
-        the camera frame. With `confidence` weighting they are left out.
+        Relative 3D points are turned from the axes of a camera that looks straight at the middle of the
+        usable landmarks to those of the camera frame. With `confidence` weighting they are left out.
 
         Raises:
             InputError: if a detection's scheme is not the embedding's.
@@ -155,5 +157,7 @@ def _relative_points(
         ).to(points)
         for name in ("points_3d", "scale_3d")
     )
-    towards = camera.rotation_towards(points.nanmean(dim=1))
+    usable = torch.as_tensor(np.stack([detection.usable for detection in detections])).to(points.device)
+    middle = torch.where(usable[..., None], points, torch.nan).nanmean(dim=1)
+    towards = camera.rotation_towards(middle)
     return {"points_3d": relative @ towards.transpose(1, 2), "scale_3d": scale}

@@ -73,7 +73,8 @@ class RelativePoints(Term):
 
     d = X - point, and the mean of each coordinate is weighted by w^2. This is the origin that fits best: the
     residuals are those of the best translation (the least-squares root), and no choice of a root landmark
-    matters. The derivative is w (dX - mean dX).
+    matters. The derivative is w (dX - mean dX). A robust kernel bends the residuals, not the origin: one
+    wild point still shifts it.
     """
 
     def __init__(self, problem: FitProblem) -> None:

@@ -37,6 +37,7 @@ def hidden_landmarks(
 def with_hidden_scaled(
     problem: FitProblem, x: Float[Tensor, "batch parameters"], factor: float
 ) -> FitProblem:
-    """The problem with the scale of landmarks that the mesh at x hides times `factor`."""
-    hidden = hidden_landmarks(problem, x)[..., None]
-    return attrs.evolve(problem, scale=torch.where(hidden, problem.scale * factor, problem.scale))
+    """The problem with the scales, of pixels and of 3D points, of what the mesh at x hides times `factor`."""
+    factors = torch.where(hidden_landmarks(problem, x), factor, 1.0).to(problem.scale)[..., None]
+    scale_3d = None if problem.scale_3d is None else problem.scale_3d * factors
+    return attrs.evolve(problem, scale=problem.scale * factors, scale_3d=scale_3d)

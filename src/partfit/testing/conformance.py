@@ -311,7 +311,7 @@ class RecipeConformance(_Suite):
 
     def test_its_stages_free_groups_of_the_model(self) -> None:
         recipe = self.make()
-        model = default_registry().create("model", recipe.model)
+        _, model, _ = _landmarks_of(recipe, _sides(recipe)[0])
         for settings in (recipe.settings, *recipe.presets.values()):
             for stage in settings.stages:
                 assert model.columns(stage.free)

@@ -54,7 +54,7 @@ def hand() -> Recipe:
     the model's joints.
 
     The priors weigh half, as for faces: between a quarter and once, the errors on 49 labelled photographs of
-    a hand differ by less than 4% (`benchmarks/hands.py`).
+    a hand differ by less than 4% (`benchmarks/hands.py --prior-weight`).
     """
     return Recipe(
         part="hand",

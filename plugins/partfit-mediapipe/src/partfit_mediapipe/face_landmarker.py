@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import attrs
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
 
-from partfit.errors import ConfigError, InputError
+from partfit.errors import ConfigError
 from partfit.geometry.crops import Crop
-from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region
+from partfit.landmarks import Detection, LandmarkScheme, Region
+from partfit_mediapipe.crop_landmarker import CropLandmarker, Seen
 from partfit_mediapipe.face_scheme import COUNT, contour_points, mediapipe468
-from partfit_mediapipe.jitter import agreement, certainty, look_around
+from partfit_mediapipe.jitter import agreement, certainty
 from partfit_mediapipe.networks import Backend, load_network
-from partfit_mediapipe.pictures import check_picture, network_inputs
 
 _SIZE = 192  # side of the network's input, pixels
 _MARGIN = 1.5  # side of a crop, of the face's box
 _EYE_CORNERS = 33, 263  # outer corners, right and left
 
-_SAME_FACE = 0.25  # mean distance of two detections of one face, of the face's size
 _CONTOUR_SCALE = 2.0  # the outline slides along the silhouette: its points are this much less certain
 
 #: Standard deviation of a coordinate for each unit of the spread of several looks. benchmarks/calibration.py
@@ -40,29 +36,32 @@ SPREAD_FACTOR = 1.6
 _UNCERTAIN = 0.1  # a scale of this part of the face's size leaves no confidence
 
 
-@attrs.frozen(eq=False)
-class _Face:
-    """A face that the network was asked about.
-
-    Attributes:
-        picture: Index of its picture.
-        points: (468, 2) picture pixels.
-        presence: In [0, 1].
-        spread: (468, 2) of the points in several looks, picture pixels; 0 after a single look.
-    """
-
-    picture: int
-    points: np.ndarray
-    presence: float
-    spread: np.ndarray = attrs.field(factory=lambda: np.zeros((COUNT, 2)))
+@attrs.frozen(eq=False, kw_only=True)
+class _Face(Seen):
+    """A face that the network was asked about: 468 points."""
 
     @property
     def size(self) -> float:
         """Geometric mean of the width and height of the points' box, pixels."""
         return math.sqrt(np.ptp(self.points, axis=0).prod())
 
+    @property
+    def crop(self) -> Crop:
+        """Where to look again.
 
-class FaceLandmarker(Landmarker):
+        MediaPipe takes the points' box along the picture's axes. Here it lies along the face's own axes, so
+        that it does not grow with the head's roll.
+        """
+        right, left = self.points[list(_EYE_CORNERS)]
+        angle = math.atan2(left[1] - right[1], left[0] - right[0])
+        to_face = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        turned = self.points @ to_face
+        low, high = turned.min(axis=0), turned.max(axis=0)
+        center = to_face @ ((low + high) / 2)
+        return Crop(center, _MARGIN * (high - low).max(), angle, resolution=_SIZE)
+
+
+class FaceLandmarker(CropLandmarker[_Face]):
     """Places the 468 points of MediaPipe's face mesh.
 
     The first crop is 1.5 times the region's longer side, turned by its angle. With `refine`, the network
@@ -129,6 +128,7 @@ class FaceLandmarker(Landmarker):
             if self.looks < 1:
                 raise ConfigError(f"looks must be at least 1, found {self.looks}.")
 
+    same_part = 0.25
     config: Config
 
     def __init__(self, config: Config | None = None) -> None:
@@ -142,88 +142,22 @@ class FaceLandmarker(Landmarker):
         """`mediapipe468`."""
         return mediapipe468()
 
-    def locate(
-        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], regions: Sequence[Sequence[Region]]
-    ) -> list[list[Detection]]:
-        """Locate the landmarks of each region; see `partfit.landmarks.Landmarker.locate`.
+    def _first_crop(self, region: Region) -> Crop:
+        return Crop.around(region, scale=_MARGIN, resolution=_SIZE)
 
-        Raises:
-            InputError: if a picture is not RGB uint8 (H, W, 3), or if there are more or fewer pictures than
-                lists of regions.
-        """
-        if len(images) != len(regions):
-            raise InputError(
-                f"locate needs one list of regions for each picture, found {len(images)} pictures and "
-                f"{len(regions)} lists."
-            )
-        for image in images:
-            check_picture(image)
-        crops = [[Crop.around(region, scale=_MARGIN, resolution=_SIZE) for region in own] for own in regions]
-        if self.config.refine:
-            seen = self._look(images, crops)
-            crops = [[] for _ in images]
-            for face in seen:
-                crops[face.picture].append(_crop_around_points(face.points))
-        agreed = map(_agreed, look_around(partial(self._look, images), crops, self.config.looks))
-        faces = [face for face in agreed if face.presence >= self.config.threshold]
-        return [
-            [self._detection(face) for face in _distinct([f for f in faces if f.picture == index])]
-            for index in range(len(images))
-        ]
+    def _seen(self, picture: int, crop: Crop, *outputs: np.ndarray) -> _Face:
+        points, logit = outputs
+        points = points.reshape(COUNT, 3)[:, :2].astype(float) - 0.5  # from the first pixel's centre
+        if crop.mirror:
+            points = points[self.scheme.mirror]
+        presence = 1 / (1 + math.exp(-float(logit[0])))
+        return _Face(picture=picture, points=crop.to_image(points), presence=presence)
 
-    def _look(self, images: Sequence[np.ndarray], crops: Sequence[Sequence[Crop]]) -> list[_Face]:
-        """The network's answers for the crops of each picture, in order."""
-        wanted = [(index, crop) for index, own in enumerate(crops) for crop in own]
-        if not wanted:
-            return []
-        inputs = [
-            network_inputs(image, own, low=0.0) for image, own in zip(images, crops, strict=True) if own
-        ]
-        points, logits = self._network(torch.cat(inputs))
-        points = points.reshape(-1, COUNT, 3)[..., :2].astype(float) - 0.5  # from the first pixel's centre
-        presence = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
-        mirror = self.scheme.mirror
-        return [
-            _Face(index, crop.to_image(own[mirror] if crop.mirror else own), float(present))
-            for (index, crop), own, present in zip(wanted, points, presence, strict=True)
-        ]
+    def _agreed(self, looks: Sequence[_Face]) -> _Face:
+        points, spread = agreement(np.stack([face.points for face in looks]))
+        return attrs.evolve(looks[0], points=points, spread=spread)
 
     def _detection(self, face: _Face) -> Detection:
         scale = np.hypot(SPREAD_FACTOR * face.spread, self._relative_scale[:, None] * face.size)
         confidence = face.presence * certainty(scale, _UNCERTAIN * face.size, self.config.looks)
         return Detection(self.scheme, face.points, scale, confidence, face.presence)
-
-
-def _crop_around_points(points: Float[np.ndarray, "468 2"]) -> Crop:
-    """The crop for a second look.
-
-    MediaPipe takes the points' box along the picture's axes. Here it lies along the face's own axes, so that
-    it does not grow with the head's roll.
-    """
-    right, left = points[list(_EYE_CORNERS)]
-    angle = math.atan2(left[1] - right[1], left[0] - right[0])
-    to_face = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    turned = points @ to_face
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    center = to_face @ ((low + high) / 2)
-    return Crop(center, _MARGIN * (high - low).max(), angle, resolution=_SIZE)
-
-
-def _agreed(looks: Sequence[_Face]) -> _Face:
-    """One face from several looks at it, the first of them unchanged."""
-    points, spread = agreement(np.stack([face.points for face in looks]))
-    return attrs.evolve(looks[0], points=points, spread=spread)
-
-
-def _distinct(faces: Sequence[_Face]) -> list[_Face]:
-    """The faces of one picture in their order, without the less certain of two that are the same."""
-    kept: list[int] = []
-    for index in sorted(range(len(faces)), key=lambda i: -faces[i].presence):
-        face = faces[index]
-        if all(_distance(face, faces[other]) > _SAME_FACE * face.size for other in kept):
-            kept.append(index)
-    return [faces[index] for index in sorted(kept)]
-
-
-def _distance(a: _Face, b: _Face) -> float:
-    return float(np.linalg.norm(a.points - b.points, axis=1).mean())

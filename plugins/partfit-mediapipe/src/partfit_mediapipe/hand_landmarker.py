@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import attrs
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from partfit.errors import ConfigError, InputError
+from partfit.errors import ConfigError
 from partfit.geometry.crops import Crop
-from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region
+from partfit.landmarks import Detection, LandmarkScheme, Region
+from partfit_mediapipe.crop_landmarker import CropLandmarker, Seen
 from partfit_mediapipe.hand_scheme import COUNT, hand21
-from partfit_mediapipe.jitter import agreement, certainty, look_around
+from partfit_mediapipe.jitter import agreement, certainty
 from partfit_mediapipe.networks import Backend, load_network
-from partfit_mediapipe.pictures import check_picture, network_inputs
 
 _SIZE = 224  # side of the network's input, pixels
 
@@ -33,8 +31,6 @@ _SIZE = 224  # side of the network's input, pixels
 _STEADY = [0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18]  # wrist, thumb and fingers without their outer halves
 _MARGIN = 2.0  # side of the crop, of the steady points' box
 _SHIFT = 0.1  # towards the fingers, of the box's height
-
-_SAME_HAND = 0.2  # mean distance of two detections of one hand, of the hand's size
 
 # how much less certain than the middle joints (pip, dip) of the fingers
 _OTHER_SCALE = 1.5  # thumb, knuckles and tips
@@ -48,26 +44,18 @@ SPREAD_FACTOR = 1.0
 _UNCERTAIN = 0.2  # a scale of this part of the hand's size leaves no confidence
 
 
-@attrs.frozen(eq=False)
-class _Hand:
-    """A hand that the network was asked about.
+@attrs.frozen(eq=False, kw_only=True)
+class _Hand(Seen):
+    """A hand that the network was asked about: 21 points.
 
     Attributes:
-        picture: Index of its picture.
-        points: (21, 2) picture pixels.
         points_3d: (21, 3) metres, along the picture's axes.
-        presence: In [0, 1].
         right: In [0, 1], how sure the network is of a right hand.
-        spread: (21, 2) of the points in several looks, picture pixels; 0 after a single look.
-        spread_3d: (21, 3) of the metric points, metres; likewise.
+        spread_3d: (21, 3) of the metric points in several looks, metres; 0 after a single look.
     """
 
-    picture: int
-    points: np.ndarray
     points_3d: np.ndarray
-    presence: float
     right: float
-    spread: np.ndarray = attrs.field(factory=lambda: np.zeros((COUNT, 2)))
     spread_3d: np.ndarray = attrs.field(factory=lambda: np.zeros((COUNT, 3)))
 
     @property
@@ -89,7 +77,7 @@ class _Hand:
         return self.crop.size / _MARGIN
 
 
-class HandLandmarker(Landmarker):
+class HandLandmarker(CropLandmarker[_Hand]):
     """Places the 21 points of a hand, and tells its side.
 
     The first crop is the region, made square: a detector gives the part of the picture to look at, see
@@ -183,6 +171,7 @@ class HandLandmarker(Landmarker):
             if self.looks < 1:
                 raise ConfigError(f"looks must be at least 1, found {self.looks}.")
 
+    same_part = 0.2
     config: Config
 
     def __init__(self, config: Config | None = None) -> None:
@@ -196,56 +185,34 @@ class HandLandmarker(Landmarker):
         """`hand21`."""
         return hand21()
 
-    def locate(
-        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], regions: Sequence[Sequence[Region]]
-    ) -> list[list[Detection]]:
-        """Locate the landmarks of each region; see `partfit.landmarks.Landmarker.locate`.
+    def _first_crop(self, region: Region) -> Crop:
+        return Crop.around(region, resolution=_SIZE)
 
-        Raises:
-            InputError: if a picture is not RGB uint8 (H, W, 3), or if there are more or fewer pictures than
-                lists of regions.
+    def _seen(self, picture: int, crop: Crop, *outputs: np.ndarray) -> _Hand:
+        points, presence, right, metric = outputs
+        points = points.reshape(COUNT, 3)[:, :2].astype(float) - 0.5  # from the first pixel's centre
+        return _Hand(
+            picture=picture,
+            points=crop.to_image(points),
+            presence=float(presence[0]),
+            points_3d=_in_picture(metric.reshape(COUNT, 3).astype(float), crop),
+            right=float(1 - right[0] if crop.mirror else right[0]),
+        )
+
+    def _agreed(self, looks: Sequence[_Hand]) -> _Hand:
+        """See `CropLandmarker`.
+
+        Metric points have no common origin from look to look: those of each are moved to the middle of the
+        first.
         """
-        if len(images) != len(regions):
-            raise InputError(
-                f"locate needs one list of regions for each picture, found {len(images)} pictures and "
-                f"{len(regions)} lists."
-            )
-        for image in images:
-            check_picture(image)
-        crops = [[Crop.around(region, resolution=_SIZE) for region in own] for own in regions]
-        if self.config.refine:
-            seen = self._look(images, crops)
-            crops = [[hand.crop for hand in seen if hand.picture == index] for index in range(len(images))]
-        agreed = map(_agreed, look_around(partial(self._look, images), crops, self.config.looks))
-        hands = [hand for hand in agreed if hand.presence >= self.config.threshold]
-        return [
-            [self._detection(hand) for hand in _distinct([h for h in hands if h.picture == index])]
-            for index in range(len(images))
-        ]
-
-    def _look(self, images: Sequence[np.ndarray], crops: Sequence[Sequence[Crop]]) -> list[_Hand]:
-        """The network's answers for the crops of each picture, in order."""
-        wanted = [(index, crop) for index, own in enumerate(crops) for crop in own]
-        if not wanted:
-            return []
-        inputs = [
-            network_inputs(image, own, low=0.0) for image, own in zip(images, crops, strict=True) if own
-        ]
-        points, presence, right, metric = self._network(torch.cat(inputs))
-        points = points.reshape(-1, COUNT, 3)[..., :2].astype(float) - 0.5  # from the first pixel's centre
-        metric = metric.reshape(-1, COUNT, 3).astype(float)
-        return [
-            _Hand(
-                index,
-                crop.to_image(own),
-                _in_picture(own_3d, crop),
-                float(there),
-                float(1 - side if crop.mirror else side),
-            )
-            for (index, crop), own, own_3d, there, side in zip(
-                wanted, points, metric, presence[:, 0], right[:, 0], strict=True
-            )
-        ]
+        points, spread = agreement(np.stack([hand.points for hand in looks]))
+        metric = np.stack([hand.points_3d for hand in looks])
+        middles = metric.mean(axis=1, keepdims=True)
+        points_3d, spread_3d = agreement(metric - (middles - middles[0]))
+        right = sum(hand.right for hand in looks) / len(looks)
+        return attrs.evolve(
+            looks[0], points=points, points_3d=points_3d, right=right, spread=spread, spread_3d=spread_3d
+        )
 
     def _detection(self, hand: _Hand) -> Detection:
         factor = self._factor[:, None]
@@ -276,32 +243,3 @@ def _in_picture(points: Float[np.ndarray, "21 3"], crop: Crop) -> Float[np.ndarr
     """Points in a crop's axes, in those of its picture."""
     c, s = math.cos(crop.angle), math.sin(crop.angle)
     return points * [-1 if crop.mirror else 1, 1, 1] @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
-
-
-def _agreed(looks: Sequence[_Hand]) -> _Hand:
-    """One hand from several looks at it, the first of them unchanged.
-
-    Metric points have no common origin from look to look: those of each are moved to the middle of the first.
-    """
-    points, spread = agreement(np.stack([hand.points for hand in looks]))
-    metric = np.stack([hand.points_3d for hand in looks])
-    middles = metric.mean(axis=1, keepdims=True)
-    points_3d, spread_3d = agreement(metric - (middles - middles[0]))
-    right = sum(hand.right for hand in looks) / len(looks)
-    return attrs.evolve(
-        looks[0], points=points, points_3d=points_3d, right=right, spread=spread, spread_3d=spread_3d
-    )
-
-
-def _distinct(hands: Sequence[_Hand]) -> list[_Hand]:
-    """The hands of one picture in their order, without the less certain of two that are the same."""
-    kept: list[int] = []
-    for index in sorted(range(len(hands)), key=lambda i: -hands[i].presence):
-        hand = hands[index]
-        if all(_distance(hand, hands[other]) > _SAME_HAND * hand.size for other in kept):
-            kept.append(index)
-    return [hands[index] for index in sorted(kept)]
-
-
-def _distance(a: _Hand, b: _Hand) -> float:
-    return float(np.linalg.norm(a.points - b.points, axis=1).mean())

@@ -1,0 +1,141 @@
+"""The pipelines that a command line asks for: a configuration file, and the options that override it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from partfit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from partfit.pipeline import Pipeline, PipelineConfig
+
+#: Keys that have an option of their own; they decide what the other keys mean.
+_OWN_OPTION = ("part", "preset", "detector", "landmarker", "model", "fitter")
+
+
+def build_pipelines(
+    config: str | None = None, part: str | None = None, settings: Sequence[str] = (), **chosen: Any
+) -> list[Pipeline]:
+    """The pipeline of each part of a configuration file, overridden by the options that were given.
+
+    Args:
+        config: TOML file of a `PipelineConfig` or a `RunConfig`.
+        part: Names of recipes, separated by commas.
+        settings: Single keys, as `KEY=VALUE` (`--set`).
+        chosen: Fields of `PipelineConfig`; components by name. None where not given.
+
+    Raises:
+        ConfigError: for a repeated part, for several parts together with an option that only one can have,
+            and as `Pipeline.from_config`.
+    """
+    from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig
+
+    configs = _read_configs(config) if config else (PipelineConfig(),)
+    if part is not None:
+        configs = tuple(_config_of_part(name, configs) for name in _part_names(part))
+    given = {name: value for name, value in chosen.items() if value is not None}
+    single = [name for name in (*COMPONENT_KINDS, "preset") if name in given] + ["set"] * bool(settings)
+    if len(configs) > 1 and single:
+        raise ConfigError(
+            f"--{single[0]} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
+            "configuration with a table [[pipelines]] for each part, and give it as --config."
+        )
+    overridden = [_overridden(base, given) for base in configs]
+    if settings:
+        return [Pipeline.from_config(_with_keys(overridden[0], settings))]
+    return [Pipeline.from_config(one) for one in overridden]
+
+
+def _part_names(part: str) -> list[str]:
+    names = [name.strip() for name in part.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise ConfigError(f"--part: expected different names, separated by commas, found {part!r}.")
+    return names
+
+
+def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
+    from partfit.config import read_table, read_toml
+    from partfit.pipeline import PipelineConfig, RunConfig
+
+    if "pipelines" in read_table(file):
+        return read_toml(file, RunConfig).pipelines
+    return (read_toml(file, PipelineConfig),)
+
+
+def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
+    """The configuration of a part; where there is none, what the first says of camera and machine."""
+    from partfit.pipeline import PipelineConfig
+
+    for config in configs:
+        if config.part == part:
+            return config
+    first = configs[0]
+    return PipelineConfig(
+        part,
+        focal=first.focal,
+        field_of_view=first.field_of_view,
+        device=first.device,
+        dtype=first.dtype,
+    )
+
+
+def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
+    import attrs
+
+    from partfit.pipeline import COMPONENT_KINDS, Choice
+
+    values: dict[str, Any] = {
+        name: Choice(value) if name in COMPONENT_KINDS else value for name, value in given.items()
+    }
+    for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
+        if name in values:
+            values.setdefault(rival, None)  # the file's, which the option takes the place of
+    return attrs.evolve(base, **values)
+
+
+def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> dict[str, Any]:
+    """The configuration, with what the recipe fills in, as a table in which single keys are set."""
+    from partfit.config import to_dict
+    from partfit.registry import default_registry
+
+    table = to_dict(config.resolved(default_registry().create("recipe", config.part)))
+    for setting in settings:
+        key, equals, value = (text.strip() for text in setting.partition("="))
+        if not equals or not key:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE.")
+        if key in _OWN_OPTION:
+            raise ConfigError(f"--set {setting}: this key has an option of its own. Use --{key} {value}.")
+        *parents, last = key.split(".")
+        place: Any = table
+        for parent in parents:
+            place = _entry(place, parent, setting)
+        if isinstance(place, list):
+            _entry(place, last, setting)  # it must be there
+            place[int(last)] = _parsed(value)
+        else:
+            place[last] = _parsed(value)
+    return table
+
+
+def _entry(place: Any, key: str, setting: str) -> Any:
+    """What a key, or the number of an entry counted from 0, leads to; a new table where there is none."""
+    if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+        return place[int(key)]
+    found = place.setdefault(key, {}) if isinstance(place, dict) else None
+    if not isinstance(found, dict | list):
+        raise ConfigError(
+            f"--set {setting}: {key!r} leads to nothing that has keys. Expected a key such as "
+            "landmarker.options.looks or settings.stages.0.iterations."
+        )
+    return found
+
+
+def _parsed(value: str) -> Any:
+    """A value in TOML's words; a bare word is a string."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
