@@ -9,32 +9,30 @@ from typing import Any
 import numpy as np
 
 from partfit.files import atomic_write
-from partfit.gltf import EXPRESSION, write_rig
+from partfit.gltf import write_rig
 from partfit.meshes import Frame, write_mesh
 from partfit.models.skinning import SkinnedModel
 from partfit.pipeline import ImageResult, Instance
 
 
-def export_instance(path: Path, result: ImageResult, number: int, frame: Frame) -> bool:
+def export_instance(path: Path, result: ImageResult, number: int, frame: Frame) -> None:
     """Write a fitted part; the path's suffix chooses what, one of `partfit.files.RESULT_FORMATS`.
 
     - `obj`, `ply`: the posed mesh.
     - `glb`: the rig of a skinned model (`partfit.gltf.write_rig`), the posed mesh of any other.
     - `npz`: arrays, in the axes of `frame` itself (the camera frame is y down, z forward). Names are those of
       the JSON file, joined by a slash: `parameters/betas` and so on, `camera/focal`, `camera/principal`,
-      `image_size`, `part`, `side` (empty without one), `image`, `model`, `status`, `frame`. Then `vertices`
+      `names/expression` (of the coefficients that have names), `image_size`, `part`, `side` (empty without
+      one), `image`, `model`, `status`, `frame`. Then `vertices`
       (V, 3), `faces` (F, 3) and, of a skinned model, `joints` (J, 3).
-    - `csv`: a header and one row: picture, number of the instance, weights of the group `expression`. Models
-      that do not name these have no table.
+    - `csv`: a header and one row: picture, number of the instance, and the coefficients that have names:
+      expression weights of a face, angles of a hand in radians.
 
     Args:
         path: The file; it is replaced as a whole, or not at all.
         result: What was found in a picture.
         number: Which of its instances; the fit of that has not failed.
         frame: `camera`, or `model`: without the rigid motion.
-
-    Returns:
-        Whether a file was written: the table of a model without names is left out.
 
     Raises:
         InputError: if the suffix is unknown.
@@ -44,33 +42,33 @@ def export_instance(path: Path, result: ImageResult, number: int, frame: Frame) 
     instance, image = result[number], result.picture.source
     model, suffix = instance.model, path.suffix
     if suffix == ".csv":
-        return _write_weights(path, instance, image, number)
-    if suffix == ".npz":
+        _write_table(path, instance, image, number)
+    elif suffix == ".npz":
         _write_arrays(path, instance, image, frame)
     elif suffix == ".glb" and isinstance(model, SkinnedModel):
         write_rig(path, model, instance.result.x[instance.index], instance.camera, frame)
     else:
         vertices = instance.vertices if frame == "camera" else instance.vertices_model_frame
         write_mesh(path, vertices, instance.faces, frame)
-    return True
 
 
-def _write_weights(path: Path, instance: Instance, image: str, number: int) -> bool:
-    names = next((group.names for group in instance.model.groups if group.name == EXPRESSION), ())
-    if not names:
-        return False
-    weights = [str(weight) for weight in instance.parameters[EXPRESSION]]
+def _write_table(path: Path, instance: Instance, image: str, number: int) -> None:
+    named = {
+        name: str(value)
+        for group, names in instance.parameter_names.items()
+        for name, value in zip(names, instance.parameters[group], strict=True)
+    }
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "instance", *names])
-        writer.writerow([image, number, *weights])
-    return True
+        writer.writerow(["image", "instance", *named])
+        writer.writerow([image, number, *named.values()])
 
 
 def _write_arrays(path: Path, instance: Instance, image: str, frame: Frame) -> None:
     model, camera, x = instance.model, instance.camera, instance.result.x[instance.index, None]
     x = x if frame == "camera" else model.without_rigid_motion(x)
     arrays: dict[str, Any] = {f"parameters/{name}": value for name, value in instance.parameters.items()}
+    arrays |= {f"names/{group}": np.array(names) for group, names in instance.parameter_names.items()}
     texts = {
         "part": instance.part,
         "side": instance.side or "",

@@ -112,7 +112,7 @@ class RunConfig:
             raise ConfigError("pipelines: expected a table [[pipelines]] for each part, found none.")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Instance:
     """One fitted part in one picture.
 
@@ -123,10 +123,14 @@ class Instance:
         index: Its place there.
     """
 
-    pipeline: Pipeline = attrs.field(repr=False)
+    pipeline: Pipeline
     detection: Detection
-    result: FitResult = attrs.field(repr=False)
+    result: FitResult
     index: int
+
+    def __repr__(self) -> str:
+        sided = f"{self.part} {self.side}" if self.side else self.part
+        return f"<Instance {sided}: {self.status}, {self.rms_px:.3g} px>"
 
     @property
     def part(self) -> str:
@@ -167,6 +171,11 @@ class Instance:
     def parameters(self) -> dict[str, np.ndarray]:
         """Named parameter groups, each (size,)."""
         return {name: value[self.index].cpu().numpy() for name, value in self.result.parameters.items()}
+
+    @property
+    def parameter_names(self) -> dict[str, tuple[str, ...]]:
+        """The names of the coordinates of each parameter group that has any."""
+        return {group.name: group.names for group in self.model.groups if group.names}
 
     @property
     def faces(self) -> np.ndarray:
@@ -279,6 +288,8 @@ class Pipeline:
             device=device,
             dtype=dtype,
         )
+        if settings is not None and not isinstance(settings, FitSettings):
+            raise ConfigError(f"settings: expected a FitSettings, found a {type(settings).__name__}.")
         self.settings: FitSettings = settings or self.recipe.settings_of(preset)
         self._models: dict[str | None, ParametricModel] = {}
         self.detector: Detector = self._component("detector")
@@ -548,7 +559,10 @@ def fit(
         InputError: if one picture was given, not in a list, and cannot be read.
         ConfigError: if several parts share an option that only one can have.
     """
-    parts = [part] if isinstance(part, str | Recipe) else part
+    parts = [part] if isinstance(part, str | Recipe) else list(part)
+    names = [one for one in parts if isinstance(one, str)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"part: expected different parts, found {names}.")
     if len(parts) > 1:
         check_shared_options(options)
     results = list(stream([Pipeline(one, **options) for one in parts], _listed(images)))

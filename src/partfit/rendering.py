@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import attrs
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from partfit.errors import ComponentError, InputError, ShapeError
@@ -44,7 +44,7 @@ _BACKDROP = (236, 238, 241)
 _SKY, _GROUND = 0.36, 0.08
 _LIGHTS = ((np.array([-0.50, -0.62, -0.60]), 1.05), (np.array([0.92, -0.10, -0.38]), 0.25))
 _INSIDE = 0.35
-_DOT, _DOT_RIM = (255, 221, 51), (24, 26, 30)
+_DOT, _DOT_RIM, _EDGE = (255, 221, 51), (24, 26, 30), (70, 190, 235)
 
 
 @attrs.frozen(eq=False)
@@ -182,14 +182,14 @@ def draw_overlay(
             opacity = clay.getchannel("A").point([round(_OVERLAY_OPACITY * alpha) for alpha in range(256)])
             image.paste(clay.convert("RGB"), seen, mask=opacity)
     for detection in landmarks:
-        _draw_dots(image, detection.points)
+        _draw_detection(image, detection)
     return image
 
 
 def draw_landmarks(
     pixels: UInt8[np.ndarray, "height width 3"], landmarks: Sequence[Detection]
 ) -> Image.Image:
-    """The photograph with the points of each detection as dots, sized by its extent.
+    """The photograph with the points of each detection as dots, sized by its extent, and its scheme's edges.
 
     Args:
         pixels: (H, W, 3) RGB, uint8.
@@ -197,7 +197,7 @@ def draw_landmarks(
     """
     image = _photograph(pixels)
     for detection in landmarks:
-        _draw_dots(image, detection.points)
+        _draw_detection(image, detection)
     return image
 
 
@@ -421,14 +421,19 @@ def _photograph(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels).copy()
 
 
-def _draw_dots(image: Image.Image, points: Float[np.ndarray, "points 2"]) -> None:
-    """Draw the points that lie in the picture as smooth dots, smaller where there are many."""
-    inside = ((points >= -0.5) & (points <= np.array(image.size) - 0.5)).all(axis=1)
-    points = points[inside]
-    if len(points) == 0:
+def _draw_detection(image: Image.Image, detection: Detection) -> None:
+    """Draw the points that lie in the picture as smooth dots, smaller where there are many, and the edges."""
+    points = detection.points
+    inside = np.all((points >= -0.5) & (points <= np.array(image.size) - 0.5), axis=1)
+    if not inside.any():
         return
-    extent = float(np.linalg.norm(np.ptp(points, axis=0)))
-    radius = max(0.8, min(0.007 * extent, 0.1 * extent / math.sqrt(len(points))))
+    extent = float(np.linalg.norm(np.ptp(points[inside], axis=0)))
+    radius = max(0.8, min(0.007 * extent, 0.1 * extent / math.sqrt(inside.sum())))
+    pen, width = ImageDraw.Draw(image), max(1, round(0.6 * radius))
+    edges = detection.scheme.edges
+    for line in points[edges[inside[edges].all(axis=1)]]:
+        pen.line(line.ravel().tolist(), fill=_EDGE, width=width)
+    points = points[inside]
     for colour, r in ((_DOT_RIM, radius + 0.3 * radius + 0.4), (_DOT, radius)):
         image.paste(colour, (0, 0), Image.fromarray(_dot_mask(points, r, image.size)))
 

@@ -60,6 +60,7 @@ class _DetectionEntry:
     points: tuple[_Pair | None, ...]
     scheme: str | None = None
     scheme_hash: str | None = None
+    names: tuple[str, ...] | None = None  # for people who edit the points
     side: Literal["left", "right"] | None = None
     score: float = attrs.field(default=1.0)
     box: tuple[float | None, float | None, float | None, float | None] | None = None
@@ -100,8 +101,10 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     return unique
 
 
-def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptions) -> list[Path]:
-    """Write a picture's meshes, JSON files and drawings; returns the paths written.
+def save_result(
+    result: ImageResult, stem: str, folder: Path, options: SaveOptions
+) -> tuple[list[Path], list[Path]]:
+    """Write a picture's meshes, JSON files and drawings; returns the paths written and those removed.
 
     Every file is written beside its name and renamed, so that none is ever half-written. What an earlier run
     wrote for this picture and this one did not is removed: it belongs to another fit.
@@ -116,8 +119,8 @@ def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptio
         failed = instance.status is FitStatus.FAILED
         for suffix in () if failed else options.formats:
             path = base.with_name(f"{base.name}.{suffix}")
-            if export_instance(path, result, k, options.frame):
-                written.append(path)
+            export_instance(path, result, k, options.frame)
+            written.append(path)
         path = base.with_name(f"{base.name}.json")
         write_json(path, result_document(result, instance, options))
         written.append(path)
@@ -129,8 +132,7 @@ def save_result(result: ImageResult, stem: str, folder: Path, options: SaveOptio
         path = folder / f"{stem}-panel.png"
         write_png(path, panel_image(result))
         written.append(path)
-    _remove_stale(stem, folder, written)
-    return written
+    return written, _remove_stale(stem, folder, written)
 
 
 def result_document(result: ImageResult, instance: Instance, options: SaveOptions) -> dict[str, Any]:
@@ -154,6 +156,7 @@ def result_document(result: ImageResult, instance: Instance, options: SaveOption
         "frame": options.frame,
         "camera": {"focal": camera.focal[0].item(), "principal": camera.principal[0].tolist()},
         "parameters": instance.parameters,
+        "names": instance.parameter_names,
         "rms_px": instance.rms_px,
         "iterations": instance.result.iterations[index].item(),
         "n_vertices": len(instance.vertices),
@@ -180,6 +183,7 @@ def landmarks_document(detections: Sequence[Detection], picture: Picture) -> dic
                 "side": detection.side,
                 "score": detection.score,
                 "box": detection.box,
+                "names": detection.scheme.names,
                 "points": detection.points,
                 "scale": detection.scale,
                 "confidence": detection.confidence,
@@ -197,9 +201,10 @@ def read_landmarks(
     """The detections of a landmark file, as `partfit landmarks` writes it, given or edited by hand.
 
     Only `points` is required of a detection, and `scheme` where there are several. A landmark is left out
-    where its point, its scale, or one of their coordinates is null. `scale` defaults to 1.2% of the points'
-    extent, `confidence` and `score` to 1; the box is that of the points, whatever the file says. Coordinates
-    of `points_3d` and `scale_3d` that are null are not known.
+    where its point is null, in 3D too, or where its scale or a coordinate is null. `scale` defaults to 1.2%
+    of the points' extent, `confidence` and `score` to 1; the box is that of the points and the names are
+    those of the scheme, whatever the file says. Coordinates of `points_3d` and `scale_3d` that are null are
+    not known.
 
     Args:
         path: The file.
@@ -287,18 +292,20 @@ def _fitted(result: ImageResult) -> list[Instance]:
     return [instance for instance in result if instance.status is not FitStatus.FAILED]
 
 
-def _remove_stale(stem: str, folder: Path, written: Sequence[Path]) -> None:
+def _remove_stale(stem: str, folder: Path, written: Sequence[Path]) -> list[Path]:
     """Remove what an earlier run wrote for a picture: its drawings, and files of instances with a JSON."""
     name = re.compile(rf"({re.escape(stem)}-(?:0|[1-9][0-9]*))\.(?:{'|'.join((*RESULT_FORMATS, 'json'))})")
     try:
         matches = [match for path in folder.iterdir() if (match := name.fullmatch(path.name))]
         fitted = {match[1] for match in matches if _is_result(folder / f"{match[1]}.json")}
         stale = [folder / match[0] for match in matches if match[1] in fitted]
-        stale += [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")]
-        for path in set(stale) - set(written):
-            path.unlink(missing_ok=True)
+        drawings = [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")]
+        stale = sorted({*stale, *filter(Path.exists, drawings)} - set(written))
+        for path in stale:
+            path.unlink()
     except OSError as error:
         raise OutputError(f"Cannot remove old results of {stem} in {folder}: {error.strerror}.") from error
+    return stale
 
 
 def _is_result(path: Path) -> bool:
@@ -336,6 +343,8 @@ def _detection(entry: _DetectionEntry, schemes: Sequence[LandmarkScheme], where:
         scale = _scale(entry.scale, (n, 2), f"{where}.scale")
     confidence = _confidence(entry.confidence, n, f"{where}.confidence")
     relative = _relative_points(entry, n, where)
+    if relative:
+        relative["scale_3d"][~np.isfinite(points).all(axis=1)] = math.inf
     return Detection(scheme, points, scale, confidence, entry.score, side=entry.side, **relative)
 
 

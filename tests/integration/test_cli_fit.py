@@ -60,7 +60,7 @@ def test_the_json_holds_the_documented_keys(fitted):
     document = json.loads((fitted / "astronaut-0.json").read_text())
     keys = (
         "schema part side image model landmarker fitter status message score box image_size frame camera "
-        "parameters rms_px iterations n_vertices landmarks hashes timings_ms"
+        "parameters names rms_px iterations n_vertices landmarks hashes timings_ms"
     )
     assert set(document) == set(keys.split())
     assert document["schema"] == "partfit.result/1"

@@ -49,7 +49,7 @@ class Unskinned(ParametricModel):
 @pytest.mark.parametrize("frame", ["camera", "model"])
 def test_arrays_hold_the_instance(result, photo, frame, tmp_path):
     instance = result[0]
-    assert export_instance(tmp_path / "a.npz", result, 0, frame)
+    export_instance(tmp_path / "a.npz", result, 0, frame)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
     groups = {
@@ -81,7 +81,7 @@ def test_arrays_hold_the_instance(result, photo, frame, tmp_path):
 
 
 def test_the_table_has_the_weights_by_name(result, photo, tmp_path):
-    assert export_instance(tmp_path / "a.csv", result, 0, "camera")
+    export_instance(tmp_path / "a.csv", result, 0, "camera")
     header, row = csv.reader((tmp_path / "a.csv").read_text().splitlines())
     assert header[:2] == ["image", "instance"]
     assert row[:2] == [str(photo), "0"]
@@ -91,25 +91,25 @@ def test_the_table_has_the_weights_by_name(result, photo, tmp_path):
     assert {"jawOpen", "eyeBlinkLeft", "mouthSmileRight"} <= weights.keys()
 
 
-def test_without_names_there_is_no_table_and_without_a_skin_no_rig(result, tmp_path):
+def test_without_names_the_table_is_bare_and_without_a_skin_there_is_no_rig(result, tmp_path):
     plain = with_model(result, Unskinned(result[0].model))
     options = SaveOptions(formats=RESULT_FORMATS, overlay=False)
-    written = {path.name for path in save_result(plain, "a", tmp_path, options)}
-    assert written == {"a-0.glb", "a-0.npz", "a-0.obj", "a-0.ply", "a-0.json"}
-    assert {path.name for path in tmp_path.iterdir()} == written
+    written, _ = save_result(plain, "a", tmp_path, options)
+    assert {path.name for path in written} == {f"a-0.{suffix}" for suffix in (*RESULT_FORMATS, "json")}
+    assert set(tmp_path.iterdir()) == set(written)
+    assert (tmp_path / "a-0.csv").read_text().splitlines()[0] == "image,instance"
     assert "joints" not in np.load(tmp_path / "a-0.npz", allow_pickle=False)
     # the plain mesh is posed
     (geometry,) = trimesh.load(tmp_path / "a-0.glb", process=False).geometry.values()
     np.testing.assert_allclose(geometry.vertices, plain[0].vertices * [1, -1, -1], atol=1e-6)
 
 
-def test_expressions_without_names_are_numbered_in_the_rig_and_have_no_table(result, tmp_path):
+def test_expressions_without_names_are_numbered_in_the_rig(result, tmp_path):
     model = result[0].model
     nameless = [attrs.evolve(group, names=()) for group in model.coefficients]
     other = with_model(result, SkinnedModel(model.arrays, model.topology, nameless, model.poses))
-    assert export_instance(tmp_path / "a.glb", other, 0, "camera")
+    export_instance(tmp_path / "a.glb", other, 0, "camera")
     assert b'"expression51"' in (tmp_path / "a.glb").read_bytes()
-    assert not export_instance(tmp_path / "a.csv", other, 0, "camera")
 
 
 def test_all_formats_of_a_result_are_written_and_those_of_old_instances_removed(result, tmp_path):
@@ -118,7 +118,8 @@ def test_all_formats_of_a_result_are_written_and_those_of_old_instances_removed(
         path.touch()
     (tmp_path / "a-1.json").write_text('{"schema": "partfit.result/1"}')
     options = SaveOptions(formats=RESULT_FORMATS, overlay=False)
-    written = save_result(result, "a", tmp_path, options)
+    written, removed = save_result(result, "a", tmp_path, options)
+    assert set(removed) == {*old, tmp_path / "a-1.json"}
     assert {path.name for path in written} == {f"a-0.{suffix}" for suffix in (*RESULT_FORMATS, "json")}
     assert set(tmp_path.iterdir()) == set(written)
 

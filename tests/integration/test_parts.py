@@ -174,6 +174,10 @@ def test_what_only_one_part_can_have_is_refused_for_two(file, tmp_path):
 def test_parts_of_one_picture_share_what_they_must(picture, hands):
     with pytest.raises(ConfigError, match="landmarker: goes with one part"):
         partfit.fit(picture, ["face", "hand"], landmarker="mediapipe-hand")
+    with pytest.raises(ConfigError, match="expected different parts"):
+        partfit.fit(picture, ["hand", "hand"])
+    with pytest.raises(ConfigError, match="expected a FitSettings"):
+        Pipeline("hand", settings={"min_confidence": 0.3})
     with pytest.raises(InputError, match="at least one pipeline"):
         partfit.fit(picture, [])
     with pytest.raises(ConfigError, match="one camera"):
@@ -189,11 +193,71 @@ def test_parts_must_differ(photo, tmp_path, part):
     assert "--part: expected different names, separated by commas" in result.stderr
 
 
-def test_a_part_that_is_not_there_is_named(photo, tmp_path):
-    result = run("fit", photo, "--part", "face,hand", "--out", tmp_path)
-    assert result.exit_code == 0
-    assert "no hand found" in result.stderr
-    assert "no face found" not in result.stderr
+def test_parts_that_are_not_there_are_named(photo, tmp_path):
+    one_of_two = run("fit", photo, "--part", "face", "--part", "hand", "--out", tmp_path)
+    assert one_of_two.exit_code == 0
+    assert "found" not in one_of_two.stderr
+    Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
+    none = run("fit", tmp_path / "grey.png", "--part", "face,hand", "--out", tmp_path)
+    assert none.exit_code == 0
+    assert "no face or hand found" in none.stderr
+
+
+def test_an_earlier_fit_that_is_removed_is_named(photo, tmp_path):
+    assert run("fit", photo, "--out", tmp_path, "--format", "obj").exit_code == 0
+    second = run("fit", photo, "--part", "hand", "--out", tmp_path)
+    assert (
+        "removed from an earlier fit: astronaut-0.json, astronaut-0.obj, astronaut-overlay.png"
+        in second.stderr
+    )
+
+
+def test_a_few_lines_are_a_configuration(file, tmp_path):
+    config = tmp_path / "few.toml"
+    config.write_text(
+        '[[pipelines]]\npart = "hand"\n'
+        "[pipelines.landmarker.options]\nlooks = 3\n[pipelines.settings]\nmin_confidence = 0.1\n"
+    )
+    result = run("fit", file, "--config", config, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    toml = (tmp_path / "partfit.toml").read_text()
+    for line in ('name = "mediapipe-hand"', "looks = 3", "min_confidence = 0.1", 'kernel = "huber"'):
+        assert line in toml
+    config.write_text('part = "hnad"\n')
+    unknown = run("fit", file, "--config", config, "--out", tmp_path)
+    assert f"{config}: No recipe named 'hnad'. Did you mean 'hand'?" in unknown.stderr
+
+
+def test_named_angles_keep_their_names_in_every_file(photo, tmp_path):
+    formats = ("--format", "csv", "--format", "npz")
+    result = run("fit", photo.with_name("hand.png"), "--part", "hand", "--out", tmp_path, *formats)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "hand-0.json").read_text())
+    names = document["names"]["hand_pose"]
+    assert len(names) == len(document["parameters"]["hand_pose"]) == 28
+    header, row = (tmp_path / "hand-0.csv").read_text().splitlines()
+    assert header.split(",")[2:] == names
+    np.testing.assert_allclose(np.array(row.split(",")[2:], float), document["parameters"]["hand_pose"])
+    with np.load(tmp_path / "hand-0.npz") as arrays:
+        assert arrays["names/hand_pose"].tolist() == names
+
+
+def test_a_point_set_to_null_is_left_out_in_space_too(hands, photo, tmp_path):
+    picture = photo.with_name("hand.png")
+    assert run("landmarks", picture, "--part", "hand", "--out", tmp_path).exit_code == 0
+    landmarks = tmp_path / "hand-landmarks.json"
+    document = json.loads(landmarks.read_text())
+    (detection,) = document["detections"]
+    tip = detection["names"].index("index_tip")
+    poses = []
+    for wild in (0.0, 0.5):
+        detection["points"][tip] = None
+        detection["points_3d"][tip][0] += wild
+        landmarks.write_text(json.dumps(document))
+        fitted = run("fit", picture, "--part", "hand", "--landmarks", landmarks, "--out", tmp_path / "fit")
+        assert fitted.exit_code == 0, fitted.output
+        poses.append(json.loads((tmp_path / "fit" / "hand-0.json").read_text())["parameters"]["hand_pose"])
+    np.testing.assert_array_equal(*poses)
 
 
 def test_single_keys_can_be_set(photo, tmp_path):

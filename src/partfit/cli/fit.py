@@ -117,9 +117,13 @@ def fit(
     def save(path: Path, stem: str, result: ImageResult) -> list[Path]:
         _warn(path, result, pipelines)
         try:
-            return save_result(result, stem, folder, save_options)
+            written, removed = save_result(result, stem, folder, save_options)
         except ComponentError as error:  # of drawing: the schemes were looked up before
             raise ComponentError(f"{error} To draw nothing, use --no-overlay and no --panel.") from error
+        if removed:
+            names = ", ".join(file.name for file in removed)
+            options.complain(f"{path}: removed from an earlier fit: {names}")
+        return written
 
     options.save_each(expanded, (result.error or result for result in results), save)
 
@@ -147,10 +151,9 @@ def _warn(path: Path, result: ImageResult, pipelines: Sequence[Pipeline]) -> Non
     """Say which parts were not found or not fitted."""
     from partfit.fitting import FitStatus
 
-    found = {instance.part for instance in result}
-    for pipeline in pipelines:
-        if pipeline.recipe.part not in found:
-            options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
+    if not result.instances:
+        parts = " or ".join(pipeline.recipe.part for pipeline in pipelines)
+        options.complain(f"warning: {path}: no {parts} found.")
     for k, instance in enumerate(result.instances):
         if instance.status is FitStatus.FAILED:
             options.complain(f"warning: {path}: {instance.part} {k} was not fitted: {instance.message}")

@@ -39,10 +39,10 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
 
     def save(path: Path, stem: str, item: tuple[Picture, list[list[Detection]]]) -> list[Path]:
         picture, by_pipeline = item
-        for pipeline, found in zip(pipelines, by_pipeline, strict=True):
-            if not found:
-                options.complain(f"warning: {path}: no {pipeline.recipe.part} found.")
         detections = [detection for found in by_pipeline for detection in found]
+        if not detections:
+            parts = " or ".join(pipeline.recipe.part for pipeline in pipelines)
+            options.complain(f"warning: {path}: no {parts} found.")
         document, drawing = folder / f"{stem}-landmarks.json", folder / f"{stem}-landmarks.png"
         write_json(document, landmarks_document(detections, picture))
         write_png(drawing, landmarks_image(detections, picture))

@@ -22,7 +22,12 @@ def components(command: Command) -> Command:
     """Options that choose the recipe and its landmarks."""
     for option in reversed(
         [
-            click.option("--part", metavar="PART", help="Recipe, or several: face,hand.  [default: face]"),
+            click.option(
+                "--part",
+                multiple=True,
+                metavar="PART",
+                help="Recipe; several as face,hand or by repetition.  [default: face]",
+            ),
             click.option("--detector", metavar="NAME", help="Detector; default: the recipe's."),
             click.option("--landmarker", metavar="NAME", help="Landmarker; default: the recipe's."),
             click.option("--config", metavar="FILE", help="TOML file; options given here override it."),

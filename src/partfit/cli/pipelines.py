@@ -15,13 +15,13 @@ _OWN_OPTION = ("part", "preset", "detector", "landmarker", "model", "fitter")
 
 
 def build_pipelines(
-    config: str | None = None, part: str | None = None, settings: Sequence[str] = (), **chosen: Any
+    config: str | None = None, part: Sequence[str] = (), settings: Sequence[str] = (), **chosen: Any
 ) -> list[Pipeline]:
     """The pipeline of each part of a configuration file, overridden by the options that were given.
 
     Args:
         config: TOML file of a `PipelineConfig` or a `RunConfig`.
-        part: Names of recipes, separated by commas.
+        part: Names of recipes, each entry one or several separated by commas.
         settings: Single keys, as `KEY=VALUE` (`--set`).
         chosen: Fields of `PipelineConfig`; components by name. None where not given.
 
@@ -32,7 +32,7 @@ def build_pipelines(
     from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig
 
     configs = _read_configs(config) if config else (PipelineConfig(),)
-    if part is not None:
+    if part:
         configs = tuple(_config_of_part(name, configs) for name in _part_names(part))
     given = {name: value for name, value in chosen.items() if value is not None}
     single = [name for name in (*COMPONENT_KINDS, "preset") if name in given] + ["set"] * bool(settings)
@@ -47,20 +47,54 @@ def build_pipelines(
     return [Pipeline.from_config(one) for one in overridden]
 
 
-def _part_names(part: str) -> list[str]:
-    names = [name.strip() for name in part.split(",")]
+def _part_names(part: Sequence[str]) -> list[str]:
+    names = [name.strip() for entry in part for name in entry.split(",")]
     if "" in names or len(set(names)) < len(names):
-        raise ConfigError(f"--part: expected different names, separated by commas, found {part!r}.")
+        found = ",".join(part)
+        raise ConfigError(f"--part: expected different names, separated by commas, found {found!r}.")
     return names
 
 
 def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
-    from partfit.config import read_table, read_toml
+    """The configurations of a file, each laid over what its recipe says."""
+    from partfit.config import from_dict, read_table
+    from partfit.errors import ComponentError
     from partfit.pipeline import PipelineConfig, RunConfig
 
-    if "pipelines" in read_table(file):
-        return read_toml(file, RunConfig).pipelines
-    return (read_toml(file, PipelineConfig),)
+    table = read_table(file)
+    try:
+        if "pipelines" not in table:
+            return (from_dict(PipelineConfig, _over_recipe(table)),)
+        tables = table["pipelines"]
+        filled = [_over_recipe(one) for one in tables] if isinstance(tables, list) else tables
+        return from_dict(RunConfig, {**table, "pipelines": filled}).pipelines
+    except (ConfigError, ComponentError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _over_recipe(table: Any) -> Any:
+    """A table of a configuration, with what it does not say filled in from its recipe and preset."""
+    from partfit.config import to_dict
+    from partfit.pipeline import PipelineConfig
+    from partfit.registry import default_registry
+
+    if not isinstance(table, dict):
+        return table
+    part, preset = table.get("part", PipelineConfig().part), table.get("preset")
+    if not isinstance(part, str) or not isinstance(preset, str | None):
+        return table
+    recipe = default_registry().create("recipe", part)
+    base = to_dict(PipelineConfig(part, preset=preset).resolved(recipe))
+    return _merged(base, {key: value for key, value in table.items() if key != "preset"})
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return {**base, **over, **both}
 
 
 def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
