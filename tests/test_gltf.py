@@ -206,6 +206,11 @@ def anny_head() -> SkinnedModel:
     return partfit.create("model", "anny-head")
 
 
+@functools.cache
+def anny_hand() -> SkinnedModel:
+    return partfit.create("model", "anny-hand", side="left")
+
+
 MODELS = {
     "synthetic": lambda: with_texture(meshed(synthetic_model())),
     "anny-head": anny_head,
@@ -217,12 +222,18 @@ def model(request: pytest.FixtureRequest) -> SkinnedModel:
     return MODELS[request.param]()
 
 
+@pytest.fixture(params=[*MODELS, "anny-hand"])
+def any_model(request: pytest.FixtureRequest) -> SkinnedModel:
+    """The models with morph targets, and one without."""
+    return {**MODELS, "anny-hand": anny_hand}[request.param]()
+
+
 @pytest.mark.parametrize("frame", FRAMES)
-def test_a_file_shows_the_state_it_was_written_in(model: SkinnedModel, frame: Frame) -> None:
+def test_a_file_shows_the_state_it_was_written_in(any_model: SkinnedModel, frame: Frame) -> None:
     """With correctives, and with joints that follow the expression."""
-    x = state(model)
-    shown = rig(model, x, frame).vertices()[: model.topology.n_vertices]
-    np.testing.assert_allclose(shown, expected(model, x, frame), atol=1e-6)
+    x = state(any_model)
+    shown = rig(any_model, x, frame).vertices()[: any_model.topology.n_vertices]
+    np.testing.assert_allclose(shown, expected(any_model, x, frame), atol=1e-6)
 
 
 STILL = with_still_joints(synthetic_model(posedirs=False))
@@ -412,14 +423,31 @@ def node(script: str, *arguments: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frame", FRAMES)
-def test_khronos_validator_has_nothing_to_say(model: SkinnedModel, frame: Frame, tmp_path: Path) -> None:
+def test_khronos_validator_has_nothing_to_say(any_model: SkinnedModel, frame: Frame, tmp_path: Path) -> None:
     path = tmp_path / "rig.glb"
-    write_rig(path, model, state(model), Camera.for_images([(640, 480)]), frame)
+    write_rig(path, any_model, state(any_model), Camera.for_images([(640, 480)]), frame)
     issues = node("validate.mjs", path)
     # texture coordinates wait for a texture of the user's
     known = {"UNUSED_OBJECT": "/meshes/0/primitives/0/attributes/TEXCOORD_0"}
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues
     assert {issue["code"]: issue["pointer"] for issue in issues["messages"]} == known
+
+
+@pytest.mark.slow
+def test_three_js_bends_the_fingers_as_we_do(tmp_path: Path) -> None:
+    model = anny_hand()
+    x, bent = state(model), state(model)
+    bent[model.columns(("global_orient", "hand_pose"))] = state(model, seed=9)[
+        model.columns(("global_orient", "hand_pose"))
+    ]
+    write_rig(tmp_path / "rig.glb", model, x, Camera.for_images([(640, 480)]), "camera")
+    poses = model.rotvecs(bent[None])[0].numpy()
+    joints = Scene((tmp_path / "rig.glb").read_bytes()).skin["joints"]
+    rotations = dict(zip(joints, Rotation.from_rotvec(poses).as_quat().tolist(), strict=True))
+    (tmp_path / "state.json").write_text(json.dumps({"influences": [], "rotations": rotations}))
+    shown = node("evaluate.mjs", tmp_path / "rig.glb", tmp_path / "state.json")
+    vertices = np.reshape(shown["vertices"], (-1, 3))[: model.topology.n_vertices]
+    np.testing.assert_allclose(vertices, expected(model, bent, "camera"), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -427,7 +427,11 @@ def _check_region(region: Region) -> None:
     assert np.isfinite([*region.center, *region.size, region.angle, region.score]).all()
     assert min(region.size) > 0
     assert 0 <= region.score <= 1
-    assert region.side in (None, "left", "right")
+    _check_side(region.side)
+
+
+def _check_side(side: str | None) -> None:
+    assert side in (None, "left", "right"), f"a side is 'left', 'right' or None, found {side!r}"
 
 
 def _check_same_region(one: Region, other: Region) -> None:
@@ -442,7 +446,7 @@ def _check_detection(detection: Detection, scheme: LandmarkScheme) -> None:
     assert np.isfinite(detection.points).all()
     assert (detection.scale > 0).all()
     assert 0 <= detection.score <= 1
-    assert detection.side in (None, "left", "right")
+    _check_side(detection.side)
     if detection.points_3d is not None and detection.scale_3d is not None:
         assert (detection.scale_3d > 0).all()
         assert np.isfinite(detection.points_3d[np.isfinite(detection.scale_3d)]).all()
