@@ -165,7 +165,7 @@ def test_landmarks_of_two_parts_can_be_fitted_again(file, tmp_path):
 
 
 def test_what_only_one_part_can_have_is_refused_for_two(file, tmp_path):
-    for option in (("--model", "anny-head"), ("--preset", "thesis"), ("--set", "landmarker.options.x=1")):
+    for option in (("--model", "anny-head"), ("--preset", "thesis")):
         result = run("fit", file, "--part", "face,hand", *option, "--out", tmp_path)
         assert result.exit_code == 1
         assert f"{option[0]} goes with one part, found face, hand" in result.stderr
@@ -191,6 +191,18 @@ def test_parts_must_differ(photo, tmp_path, part):
     result = run("fit", photo, "--part", part, "--out", tmp_path)
     assert result.exit_code == 1
     assert "--part: expected different names, separated by commas" in result.stderr
+
+
+def test_a_key_of_one_of_several_parts_begins_with_the_part(file, tmp_path):
+    parts = ("--part", "face,hand", "--out", tmp_path)
+    result = run("fit", file, *parts, "--set", "hand.landmarker.options.looks=2")
+    assert result.exit_code == 0, result.output
+    face, hand = (tmp_path / "partfit.toml").read_text().split("[[pipelines]]")[1:]
+    assert "looks = 2" in hand
+    assert "looks" not in face
+    refused = run("fit", file, *parts, "--set", "landmarker.options.looks=2")
+    assert refused.exit_code == 1
+    assert "as in hand.landmarker.options.looks=2" in refused.stderr
 
 
 def test_parts_that_are_not_there_are_named(photo, tmp_path):

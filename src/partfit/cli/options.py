@@ -37,7 +37,7 @@ def components(command: Command) -> Command:
                 multiple=True,
                 metavar="KEY=VALUE",
                 help="Override one key of the resolved configuration, in TOML's words; may be repeated: "
-                "landmarker.options.looks=8, settings.min_confidence=0.5.",
+                "landmarker.options.looks=8; of one of several parts: hand.landmarker.options.looks=8.",
             ),
             click.option("--device", metavar="DEVICE", help="Torch device.  [default: cpu]"),
         ]

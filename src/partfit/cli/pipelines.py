@@ -35,16 +35,29 @@ def build_pipelines(
     if part:
         configs = tuple(_config_of_part(name, configs) for name in _part_names(part))
     given = {name: value for name, value in chosen.items() if value is not None}
-    single = [name for name in (*COMPONENT_KINDS, "preset") if name in given] + ["set"] * bool(settings)
+    single = [name for name in (*COMPONENT_KINDS, "preset") if name in given]
     if len(configs) > 1 and single:
         raise ConfigError(
             f"--{single[0]} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
             "configuration with a table [[pipelines]] for each part, and give it as --config."
         )
-    overridden = [_overridden(base, given) for base in configs]
-    if settings:
-        return [Pipeline.from_config(_with_keys(overridden[0], settings))]
-    return [Pipeline.from_config(one) for one in overridden]
+    by_part = _settings_of_parts(settings, [base.part for base in configs])
+    return [
+        Pipeline.from_config(_with_keys(_overridden(base, given), own))
+        for base, own in zip(configs, by_part, strict=True)
+    ]
+
+
+def _settings_of_parts(settings: Sequence[str], parts: Sequence[str]) -> list[list[str]]:
+    """The settings of each part: all for a single one, else those that begin with its name."""
+    if len(parts) == 1:
+        return [list(settings)]
+    for setting in settings:
+        if not setting.startswith(tuple(f"{part}." for part in parts)):
+            raise ConfigError(
+                f"--set {setting}: of several parts a key begins with one, as in {parts[-1]}.{setting}."
+            )
+    return [[s.removeprefix(f"{p}.") for s in settings if s.startswith(f"{p}.")] for p in parts]
 
 
 def _part_names(part: Sequence[str]) -> list[str]:
@@ -128,11 +141,13 @@ def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     return attrs.evolve(base, **values)
 
 
-def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> dict[str, Any]:
-    """The configuration, with what the recipe fills in, as a table in which single keys are set."""
+def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfig | dict[str, Any]:
+    """The configuration; with settings, what the recipe fills in too, as a table in which these are set."""
     from partfit.config import to_dict
     from partfit.registry import default_registry
 
+    if not settings:
+        return config
     table = to_dict(config.resolved(default_registry().create("recipe", config.part)))
     for setting in settings:
         key, equals, value = (text.strip() for text in setting.partition("="))
