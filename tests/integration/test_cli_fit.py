@@ -431,3 +431,17 @@ def test_bench_writes_its_file_and_tries_it_first(tmp_path, monkeypatch):
         result = run("bench", "--out", target)
         assert result.exit_code == 1
         assert "Cannot write" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["fit", "landmarks"])
+def test_an_input_without_pictures_does_not_stop_the_others(photo, tmp_path, command):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = run(command, empty, tmp_path / "no*.jpg", photo, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"The folder {empty} holds no picture" in result.stderr
+    assert "matches no file" in result.stderr
+    assert any((tmp_path / "out").glob("astronaut*.json"))
+    alone = run(command, empty, "--out", tmp_path / "none")
+    assert alone.exit_code == 1
+    assert not (tmp_path / "none").exists()

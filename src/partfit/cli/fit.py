@@ -99,7 +99,8 @@ def fit(
         # before the work: an interrupt during this long import would be lost; a failure is told per picture
         with contextlib.suppress(ComponentError):
             rendering.prepare()
-    expanded = expand_inputs(inputs)
+    chosen_inputs = options.usable(inputs)
+    expanded = expand_inputs(chosen_inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
     for scheme in schemes:
@@ -125,7 +126,8 @@ def fit(
             options.complain(f"{path}: removed from an earlier fit: {names}")
         return written
 
-    options.save_each(expanded, (result.error or result for result in results), save)
+    failures = len(inputs) - len(chosen_inputs)
+    options.save_each(expanded, (result.error or result for result in results), save, failures)
 
 
 def _given_landmarks(

@@ -33,7 +33,8 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
     from partfit.images import expand_inputs
     from partfit.results import landmarks_document, landmarks_image, write_json, write_png
 
-    expanded = expand_inputs(inputs)
+    chosen_inputs = options.usable(inputs)
+    expanded = expand_inputs(chosen_inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
 
@@ -48,7 +49,7 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
         write_png(drawing, landmarks_image(detections, picture))
         return [document, drawing]
 
-    options.save_each(expanded, _located(pipelines, expanded), save)
+    options.save_each(expanded, _located(pipelines, expanded), save, len(inputs) - len(chosen_inputs))
 
 
 def _located(

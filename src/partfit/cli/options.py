@@ -53,8 +53,34 @@ def model_components(command: Command) -> Command:
     return model(fitter(command))
 
 
+def usable(inputs: Sequence[str]) -> list[str]:
+    """The inputs that stand for a picture or more; the others are named on stderr.
+
+    Raises:
+        InputError: of the first one, if none does.
+    """
+    from partfit.errors import InputError
+    from partfit.images import expand_inputs
+
+    found, errors = [], []
+    for given in inputs:
+        try:
+            expand_inputs([given])
+            found.append(given)
+        except InputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    for reason in errors:
+        complain(f"error: {reason}")
+    return found
+
+
 def save_each(
-    paths: Sequence[Path], items: Iterable[T | PartfitError], save: Callable[[Path, str, T], Iterable[Path]]
+    paths: Sequence[Path],
+    items: Iterable[T | PartfitError],
+    save: Callable[[Path, str, T], Iterable[Path]],
+    failures: int = 0,
 ) -> None:
     """Save what was made of each picture, under a stem of its own, and say what was written.
 
@@ -65,10 +91,10 @@ def save_each(
         paths: The pictures.
         items: What was made of each picture, or why nothing could be.
         save: Writes an item, given its picture's path and stem; returns the files.
+        failures: How many there were before.
     """
     from partfit.results import unique_stems
 
-    failures = 0
     triples = zip(paths, unique_stems(paths), items, strict=True)
     for path, stem, item in progress(triples, len(paths)):
         if isinstance(item, PartfitError):
