@@ -53,7 +53,7 @@ from partfit.landmarks import Detection, Region
 from partfit_mediapipe import face_landmarker, hand_landmarker
 from partfit_mediapipe.face_scheme import COUNT
 from partfit_mediapipe.hand_scheme import hand21
-from partfit_mediapipe.jitter import jittered
+from partfit_mediapipe.looks import jittered
 
 LOOKS = (1, 2, 4, 6, 8, 10, 12, 16)
 CHOSEN = 8  # the number of looks that the factors are fitted for

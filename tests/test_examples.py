@@ -16,3 +16,9 @@ def test_it_runs(script, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_hand_is_that_of_the_plugin_s_tests():
+    root = Path(__file__).parents[1]
+    copy = root / "plugins" / "partfit-mediapipe" / "tests" / "data" / "hand.png"
+    assert (root / "examples" / "hand.png").read_bytes() == copy.read_bytes()

@@ -18,7 +18,7 @@ MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 
 ResultFormat: TypeAlias = Literal["csv", "glb", "npz", "obj", "ply"]
 
-#: The file formats for fitted parts: meshes, arrays (npz) and a table of expression weights (csv).
+#: The file formats for fitted parts: meshes, arrays (npz) and a table of named coefficients (csv).
 RESULT_FORMATS: tuple[ResultFormat, ...] = get_args(ResultFormat)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt16
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -81,11 +82,13 @@ def write_rig(
             motion; the camera is where it is as seen from the model.
 
     Raises:
-        InputError: if the frame is unknown, or the vertices are not finite.
+        InputError: if the frame is unknown, or a parameter is not finite.
         OutputError: if the file cannot be written.
     """
     if frame not in _FILE_AXES:
         raise InputError(f"Unknown frame {frame!r}; known: {', '.join(sorted(_FILE_AXES))}.")
+    if not bool(torch.isfinite(x).all()):
+        raise InputError("A rig needs finite parameters, found some that are not.")
     axes = _FILE_AXES[frame]
     fitted = _Rig.of(model, x)
     rig = fitted if frame == "camera" else _Rig.of(model, model.without_rigid_motion(x[None])[0])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from partfit.component import Component, NoConfig
-from partfit.config import from_dict
+from partfit.config import from_dict, to_dict
 from partfit.errors import ComponentError, ConfigError, InputError, PartfitError
 from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
 from partfit.geometry.camera import Camera, focal_from_field_of_view
@@ -88,6 +88,27 @@ class PipelineConfig:
             found = self.field_of_view
             raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
 
+    @classmethod
+    def from_table(cls, table: dict[str, Any], registry: Registry) -> PipelineConfig:
+        """The configuration of a table that need only say what differs from its recipe, or from its preset.
+
+        A component's name or options, and single keys of `settings`, may be left out; a value that is given,
+        such as the stages or the prior weights, is taken as a whole.
+
+        Raises:
+            ConfigError: for unknown keys and wrong types, with their path.
+            ComponentError: if there is no such recipe.
+        """
+        part, preset = table.get("part", cls().part), table.get("preset")
+        if not isinstance(part, str) or not isinstance(preset, str | None):
+            return from_dict(cls, table)  # which says what is wrong
+        base = to_dict(cls(part, preset=preset).resolved(registry.create("recipe", part)))
+        for key, value in table.items():
+            both = isinstance(value, dict) and isinstance(base.get(key), dict)
+            base[key] = {**base[key], **value} if both else value
+        base.pop("preset", None)  # it is in the settings now
+        return from_dict(cls, base)
+
     def resolved(self, recipe: Recipe) -> PipelineConfig:
         """The configuration with all that it leaves to the recipe filled in."""
         names: dict[str, Any] = {
@@ -110,6 +131,9 @@ class RunConfig:
     def __attrs_post_init__(self) -> None:
         if not self.pipelines:
             raise ConfigError("pipelines: expected a table [[pipelines]] for each part, found none.")
+        parts = [config.part for config in self.pipelines]
+        if len(set(parts)) < len(parts):
+            raise ConfigError(f"pipelines: expected different parts, found {', '.join(parts)}.")
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -319,13 +343,13 @@ class Pipeline:
     def from_config(
         cls, config: PipelineConfig | dict[str, Any], registry: Registry | None = None
     ) -> Pipeline:
-        """The pipeline of a configuration; a dict is checked key by key.
+        """The pipeline of a configuration; a dict is laid over its recipe, see `PipelineConfig.from_table`.
 
         Raises:
             ConfigError: for unknown keys and wrong types, with their path.
         """
         if not isinstance(config, PipelineConfig):
-            config = from_dict(PipelineConfig, config)
+            config = PipelineConfig.from_table(config, registry or default_registry())
         return cls(**attrs.asdict(config, recurse=False), registry=registry)
 
     def to_config(self) -> PipelineConfig:
@@ -509,8 +533,7 @@ def stream(
         raise InputError(f"batch_size: expected 1 or more, found {batch_size}.")
     if not pipelines:
         raise InputError("No part was asked for: expected at least one pipeline.")
-    if len({(p.config.focal, p.config.field_of_view) for p in pipelines}) > 1:
-        raise ConfigError("focal, field_of_view: a picture has one camera, found several for its parts.")
+    check_one_camera([pipeline.config for pipeline in pipelines])
     return _stream(pipelines, images, batch_size)
 
 
@@ -564,14 +587,20 @@ def fit(
     if len(set(names)) < len(names):
         raise ConfigError(f"part: expected different parts, found {names}.")
     if len(parts) > 1:
-        check_shared_options(options)
+        _check_shared_options(options)
     results = list(stream([Pipeline(one, **options) for one in parts], _listed(images)))
     if isinstance(images, PictureSource) and results[0].error is not None:
         raise results[0].error
     return results
 
 
-def check_shared_options(options: Iterable[str]) -> None:
+def check_one_camera(configs: Iterable[PipelineConfig]) -> None:
+    """Raise ConfigError if pipelines that share pictures see them through different cameras."""
+    if len({(config.focal, config.field_of_view) for config in configs}) > 1:
+        raise ConfigError("focal, field_of_view: a picture has one camera, found several for its parts.")
+
+
+def _check_shared_options(options: Iterable[str]) -> None:
     """Refuse options that mean a component or the settings of one part, where several parts share them.
 
     Raises:

@@ -113,6 +113,7 @@ def save_result(
         OutputError: if a file cannot be written or removed.
         ComponentError: if a scheme to export has no embedding on the model, or nothing can be drawn here.
     """
+    earlier = _earlier_files(stem, folder)
     written = []
     for k, instance in enumerate(result.instances):
         base = folder / f"{stem}-{k}"
@@ -132,7 +133,9 @@ def save_result(
         path = folder / f"{stem}-panel.png"
         write_png(path, panel_image(result))
         written.append(path)
-    return written, _remove_stale(stem, folder, written)
+    stale = sorted(earlier - set(written))
+    _remove(stale)
+    return written, stale
 
 
 def result_document(result: ImageResult, instance: Instance, options: SaveOptions) -> dict[str, Any]:
@@ -292,27 +295,31 @@ def _fitted(result: ImageResult) -> list[Instance]:
     return [instance for instance in result if instance.status is not FitStatus.FAILED]
 
 
-def _remove_stale(stem: str, folder: Path, written: Sequence[Path]) -> list[Path]:
-    """Remove what an earlier run wrote for a picture: its drawings, and files of instances with a JSON."""
+def _earlier_files(stem: str, folder: Path) -> set[Path]:
+    """What an earlier fit of a picture wrote: the files of instances whose JSON is a result, and drawings."""
     name = re.compile(rf"({re.escape(stem)}-(?:0|[1-9][0-9]*))\.(?:{'|'.join((*RESULT_FORMATS, 'json'))})")
     try:
         matches = [match for path in folder.iterdir() if (match := name.fullmatch(path.name))]
-        fitted = {match[1] for match in matches if _is_result(folder / f"{match[1]}.json")}
-        stale = [folder / match[0] for match in matches if match[1] in fitted]
-        drawings = [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")]
-        stale = sorted({*stale, *filter(Path.exists, drawings)} - set(written))
-        for path in stale:
-            path.unlink()
     except OSError as error:
-        raise OutputError(f"Cannot remove old results of {stem} in {folder}: {error.strerror}.") from error
-    return stale
+        raise OutputError(f"Cannot look for old results in {folder}: {error.strerror}.") from error
+    fitted = {match[1] for match in matches if _is_result(folder / f"{match[1]}.json")}
+    drawings = [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")] if fitted else []
+    return {folder / match[0] for match in matches if match[1] in fitted} | set(filter(Path.exists, drawings))
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot remove the old result {path}: {error.strerror}.") from error
 
 
 def _is_result(path: Path) -> bool:
     """Whether a file is the JSON of a fitted part."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("schema") == RESULT_SCHEMA
 

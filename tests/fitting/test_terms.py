@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 
 from partfit.errors import InputError, ShapeError
 from partfit.fitting import FitProblem, FitStatus, LevenbergMarquardt, Stage
+from partfit.fitting.alignment import align_to_points
 from partfit.fitting.lm import closed_form_start
 from partfit.fitting.objective import Objective
 from partfit.fitting.terms import RelativePoints
@@ -177,6 +178,27 @@ def test_relative_points_are_checked():
     points = p.points[0].numpy()
     with pytest.raises(InputError, match="together"):
         Detection(EMBEDDING.scheme, points, points * 0 + 1, np.ones(40), points_3d=np.ones((40, 3)))
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_mirrored_shape_is_turned_not_reflected(side):
+    shape = np.random.default_rng(0).normal(size=(1, 20, 3))
+    target = torch.as_tensor(shape * [side, 1, 1])
+    rotation = align_to_points(torch.as_tensor(shape), target, torch.ones(1, 20, dtype=torch.float64))[0]
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3, dtype=torch.float64))
+    assert torch.linalg.det(rotation).item() == pytest.approx(1)
+    if side == 1:
+        torch.testing.assert_close(rotation, torch.eye(3, dtype=torch.float64))
+
+
+def test_reliability_weighs_relative_points_too():
+    p, truth = problem(batch=1)
+    reliability = np.where(np.arange(40) < 20, 0.25, 1.0)
+    doubtful = attrs.evolve(p, embedding=attrs.evolve(EMBEDDING, reliability=reliability))
+    scale = torch.where(torch.arange(40)[:, None] < 20, p.scale_3d * 2, p.scale_3d)
+    points = MODEL.landmarks(EMBEDDING, truth).points(truth)
+    expected = RelativePoints(attrs.evolve(p, scale_3d=scale)).residual(points)
+    torch.testing.assert_close(RelativePoints(doubtful).residual(points), expected)
 
 
 def test_landmarks_below_the_least_confidence_are_left_out():

@@ -78,6 +78,16 @@ def test_hidden_landmarks_that_are_wrong_pull_less_on_the_fit():
     assert shifts[10.0] < 0.2 * shifts[1.0]
 
 
+def test_relative_points_of_hidden_landmarks_are_trusted_less_too():
+    p, x = problem(5.0)
+    relative = {"points_3d": p.model.points(x), "scale_3d": torch.ones(*p.confidence.shape, 3)}
+    p = attrs.evolve(p, **{name: value.to(x) for name, value in relative.items()})
+    hidden = hidden_landmarks(p, x)
+    scale = LevenbergMarquardt().fit(p).problem.scale_3d
+    assert (scale[hidden] == 5).all()
+    assert (scale[~hidden] == 1).all()
+
+
 def test_distances_to_a_surface_are_those_of_trimesh():
     points = np.random.default_rng(0).normal(size=(50, 3)) * 0.1
     mesh = Mesh(np.array(SPHERE.vertices), np.array(SPHERE.faces))

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -204,9 +205,12 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(given_landmarks, p
         "astronaut-1.obj.bak",
         "astronaut-12.ply",  # of no instance: there is no JSON of it
         "astronaut-2023.csv",
+        "astronaut-7.json",  # of something else
+        "astronaut-7.obj",
         "my-astronaut-1.obj",
         "given.json",
     ]
+    (folder / "astronaut-7.json").write_text("{}")
     for name in (*stale, *kept):
         with (folder / name).open("a"):
             pass
@@ -215,6 +219,17 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(given_landmarks, p
     names = {p.name for p in folder.iterdir()}
     ours = {"astronaut-0.obj", "astronaut-0.json", "partfit.toml"}
     assert names - ours == set(kept)
+
+
+def test_files_of_users_survive_a_first_fit(photo, tmp_path):
+    shutil.copy(photo, tmp_path / "astronaut.jpg")
+    own = ["astronaut-0.csv", "astronaut-0.ply", "astronaut-panel.png"]
+    for name in own:
+        (tmp_path / name).touch()
+    result = run("fit", tmp_path / "astronaut.jpg", "--out", tmp_path, "--no-overlay")
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in tmp_path.iterdir()} >= set(own)
+    assert "removed" not in result.stderr
 
 
 def test_a_folder_can_be_its_own_output(photo, tmp_path):

@@ -57,7 +57,7 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
     type=click.Choice(RESULT_FORMATS),
     default=["obj", "glb"],
     show_default=True,
-    help="What to write; may be repeated. glb: a rig; npz: arrays; csv: named expression weights.",
+    help="What to write; may be repeated. glb: a rig; npz: arrays; csv: named coefficients.",
 )
 @click.option(
     "--frame",
@@ -84,9 +84,8 @@ def fit(
 
     INPUT is a picture, a folder or a glob. For instance k of picture `stem` this writes `stem-k.obj`,
     `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png` and, with --panel,
-    `stem-panel.png`; the resolved configuration goes to `partfit.toml`. Files `stem-k.*` of instances that
-    only an earlier run found are removed. A bad input is named on stderr and gives exit code 1; the others
-    finish.
+    `stem-panel.png`; the resolved configuration goes to `partfit.toml`. What an earlier fit of the picture
+    left there is removed. A bad input is named on stderr and gives exit code 1; the others finish.
     """
     from partfit import rendering
     from partfit.config import write_toml

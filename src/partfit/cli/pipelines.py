@@ -29,7 +29,7 @@ def build_pipelines(
         ConfigError: for a repeated part, for several parts together with an option that only one can have,
             and as `Pipeline.from_config`.
     """
-    from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig
+    from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig, check_one_camera
 
     configs = _read_configs(config) if config else (PipelineConfig(),)
     if part:
@@ -42,10 +42,12 @@ def build_pipelines(
             "configuration with a table [[pipelines]] for each part, and give it as --config."
         )
     by_part = _settings_of_parts(settings, [base.part for base in configs])
-    return [
+    built = [
         Pipeline.from_config(_with_keys(_overridden(base, given), own))
         for base, own in zip(configs, by_part, strict=True)
     ]
+    check_one_camera([pipeline.config for pipeline in built])
+    return built
 
 
 def _settings_of_parts(settings: Sequence[str], parts: Sequence[str]) -> list[list[str]]:
@@ -69,45 +71,22 @@ def _part_names(part: Sequence[str]) -> list[str]:
 
 
 def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
-    """The configurations of a file, each laid over what its recipe says."""
+    """The configurations of a file, each laid over its recipe."""
     from partfit.config import from_dict, read_table
     from partfit.errors import ComponentError
     from partfit.pipeline import PipelineConfig, RunConfig
-
-    table = read_table(file)
-    try:
-        if "pipelines" not in table:
-            return (from_dict(PipelineConfig, _over_recipe(table)),)
-        tables = table["pipelines"]
-        filled = [_over_recipe(one) for one in tables] if isinstance(tables, list) else tables
-        return from_dict(RunConfig, {**table, "pipelines": filled}).pipelines
-    except (ConfigError, ComponentError) as error:
-        raise ConfigError(f"{file}: {error}") from error
-
-
-def _over_recipe(table: Any) -> Any:
-    """A table of a configuration, with what it does not say filled in from its recipe and preset."""
-    from partfit.config import to_dict
-    from partfit.pipeline import PipelineConfig
     from partfit.registry import default_registry
 
-    if not isinstance(table, dict):
-        return table
-    part, preset = table.get("part", PipelineConfig().part), table.get("preset")
-    if not isinstance(part, str) or not isinstance(preset, str | None):
-        return table
-    recipe = default_registry().create("recipe", part)
-    base = to_dict(PipelineConfig(part, preset=preset).resolved(recipe))
-    return _merged(base, {key: value for key, value in table.items() if key != "preset"})
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _merged(base[key], value)
-        for key, value in over.items()
-        if isinstance(value, dict) and isinstance(base.get(key), dict)
-    }
-    return {**base, **over, **both}
+    table, registry = read_table(file), default_registry()
+    try:
+        if "pipelines" not in table:
+            return (PipelineConfig.from_table(table, registry),)
+        tables = table["pipelines"]
+        if isinstance(tables, list) and all(isinstance(one, dict) for one in tables):
+            table["pipelines"] = [PipelineConfig.from_table(one, registry) for one in tables]
+        return from_dict(RunConfig, table).pipelines
+    except (ConfigError, ComponentError) as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
@@ -154,7 +133,10 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
         if not equals or not key:
             raise ConfigError(f"--set {setting}: expected KEY=VALUE.")
         if key in _OWN_OPTION:
-            raise ConfigError(f"--set {setting}: this key has an option of its own. Use --{key} {value}.")
+            raise ConfigError(
+                f"--set {setting}: this key has an option of its own. Use --{key} {value}, or, for one of "
+                "several parts, a configuration file."
+            )
         *parents, last = key.split(".")
         place: Any = table
         for parent in parents:

@@ -1,4 +1,4 @@
-"""The arrays that this package ships: the baked Anny head and the landmark embeddings on it.
+"""The baked Anny head and the landmark embeddings on it; for the hand see `partfit_anny.hand_assets`.
 
 Frame: metres, right-handed, y up, z forward (the face looks along +z), x to the subject's left; the
 origin is midway between the centres of the eyeballs. `tools/` says how the arrays were made.

@@ -7,7 +7,7 @@ from partfit.plugins import ComponentSpec, hookimpl
 
 @hookimpl
 def partfit_components() -> list[ComponentSpec]:
-    """The head and hand models, their landmark embeddings and the recipe for faces."""
+    """The head and hand models, their landmark embeddings and the recipes for faces and hands."""
     embeddings = {
         "mediapipe468": "MediaPipe's 468 face landmarks",
         "mediapipe478": "MediaPipe's 468 face landmarks and the irises",

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from partfit.errors import InputError
 from partfit.geometry.crops import Crop
 from partfit.landmarks import Detection, Landmarker, Region
-from partfit_mediapipe.jitter import look_around
+from partfit_mediapipe.looks import look_around
 from partfit_mediapipe.networks import Network
 from partfit_mediapipe.pictures import check_picture, network_inputs
 
@@ -58,7 +58,7 @@ class CropLandmarker(Landmarker, Generic[SeenT]):
     """A landmarker whose network sees crops with values in [0, 1].
 
     With the option `refine` it looks first at the regions, and then at the crops that follow from its own
-    answers; with `looks`, that often at each final crop (see `partfit_mediapipe.jitter`). All parts of all
+    answers; with `looks`, that often at each final crop (see `partfit_mediapipe.looks`). All parts of all
     pictures go through the network together. A part whose presence is below `threshold` is dropped, and so is
     the less certain of two whose points lie, on average, within `same_part` times the part's size of each
     other.

@@ -20,7 +20,7 @@ from partfit.geometry.crops import Crop
 from partfit.landmarks import Detection, LandmarkScheme, Region
 from partfit_mediapipe.crop_landmarker import CropLandmarker, Seen
 from partfit_mediapipe.face_scheme import COUNT, contour_points, mediapipe468
-from partfit_mediapipe.jitter import agreement, certainty
+from partfit_mediapipe.looks import agreement, certainty
 from partfit_mediapipe.networks import Backend, load_network
 
 _SIZE = 192  # side of the network's input, pixels
@@ -81,7 +81,7 @@ class FaceLandmarker(CropLandmarker[_Face]):
     differently: distances from the labels are larger, and `benchmarks/calibration.py` tells by how much.
 
     With `looks` above 1 the final crop of each face is seen that many times, a little shifted, zoomed, turned
-    and flipped (see `partfit_mediapipe.jitter`). A point is then the median of the answers, and its scale,
+    and flipped (see `partfit_mediapipe.looks`). A point is then the median of the answers, and its scale,
     for each coordinate,
 
         sqrt((SPREAD_FACTOR * spread)^2 + (relative_error * size)^2)

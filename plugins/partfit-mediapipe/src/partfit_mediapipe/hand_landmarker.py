@@ -22,7 +22,7 @@ from partfit.geometry.crops import Crop
 from partfit.landmarks import Detection, LandmarkScheme, Region
 from partfit_mediapipe.crop_landmarker import CropLandmarker, Seen
 from partfit_mediapipe.hand_scheme import COUNT, hand21
-from partfit_mediapipe.jitter import agreement, certainty
+from partfit_mediapipe.looks import agreement, certainty
 from partfit_mediapipe.networks import Backend, load_network
 
 _SIZE = 224  # side of the network's input, pixels
@@ -88,9 +88,8 @@ class HandLandmarker(CropLandmarker[_Hand]):
     the hand's size in what follows: it hardly depends on what the fingers do. All hands of all pictures go
     through the network together. A hand whose presence is below `threshold` is dropped, and so is the less
     certain of two whose points lie, on average, within a fifth of the hand's size of each other, whatever
-    their sides. Looks at regions of one hand that were moved by up to 0.4 palms, turned by up to half a
-    radian and scaled by 0.8 to 1.3 differ by less in 99 of 100 cases; palms of two hands that are as near
-    are not told apart by the detector.
+    their sides: looks at one hand through regions that are moved, turned and scaled a little differ by less,
+    and palms of two hands that are as near are not told apart by the detector.
 
     The network says nothing about its errors. The scale of a point is `relative_error` times the hand's size,
     and that of a metric coordinate `error_3d`, for the middle joints (pip, dip) of the fingers; 1.5 times
@@ -107,7 +106,7 @@ class HandLandmarker(CropLandmarker[_Hand]):
     photographs, and above for all of them flipped.
 
     With `looks` above 1 the final crop of each hand is seen that many times, a little shifted, zoomed, turned
-    and flipped (see `partfit_mediapipe.jitter`). A point is then the median of the answers, and its
+    and flipped (see `partfit_mediapipe.looks`). A point is then the median of the answers, and its
     scale, for each coordinate,
 
         sqrt((SPREAD_FACTOR * spread)^2 + (what it is for a single look)^2)
@@ -125,12 +124,11 @@ class HandLandmarker(CropLandmarker[_Hand]):
     `looks` runs of the network a hand instead of one, besides the first run of `refine`.
 
     `points_3d` are the network's metric points, turned from the crop's axes to the picture's; z is
-    away from the camera. Laid on the labels without a rotation, their mean error is 13 mm, with z reversed
-    34 mm. Their size is that of a hand of usual size, whatever the size of the hand in the picture.
+    away from the camera. Their size is that of a hand of usual size, whatever the size of the hand in the
+    picture.
 
     MediaPipe counts pixels from the crop's corner, so that 0.5 is the centre of the first pixel; 0.5 is
-    subtracted. Measured: x in a crop and in the flipped crop sum to 223.78 +- 0.08 on average, where 224
-    would be exact counting from the corner and 223 from the first pixel's centre.
+    subtracted: x in a crop and in the flipped crop sum to nearly the crop's 224 pixels, not to 223.
     """
 
     @attrs.frozen

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partfit.geometry.crops import Crop
-from partfit_mediapipe.jitter import agreement, certainty, jittered, look_around
+from partfit_mediapipe.looks import agreement, certainty, jittered, look_around
 
 numbers = st.floats(-500, 500)
 crops = st.builds(

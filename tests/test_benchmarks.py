@@ -1,0 +1,98 @@
+"""The scripts of `benchmarks/` run, on labels made of the example pictures, and fill their page."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import partfit
+from partfit import bench
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Two portraits, one of them flipped, labelled with the points of their own fits."""
+    folder = tmp_path_factory.mktemp("faces")
+    portrait = Image.open(ROOT / "examples" / "astronaut.jpg")
+    labels = []
+    for name, image in {
+        "a.png": portrait,
+        "b.png": portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    }.items():
+        image.save(folder / name)
+        (face,) = partfit.fit(folder / name)[0]
+        labels.append({"image": name, "points": face.projected("ibug68").round().tolist()})
+    (folder / "faces.json").write_text(json.dumps(labels))
+    return folder / "faces.json"
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    """The rendered hand and its mirror image in turn, of which all is known."""
+    folder = tmp_path_factory.mktemp("hands")
+    data = ROOT / "plugins" / "partfit-mediapipe" / "tests" / "data"
+    right, known = Image.open(data / "hand.png"), json.loads((data / "hand.json").read_text())
+    points, points_3d = np.array(known["points"]), 100 * np.array(known["points_3d"])
+    labels = []
+    left = right.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for k in range(8):  # two folds of the calibration
+        image, sign = (right, 1) if k % 2 else (left, -1)
+        image.save(folder / f"{k}.png")
+        own = points if sign == 1 else [image.width - 1, 0] + points * [-1, 1]
+        labels.append(
+            {
+                "image": f"{k}.png",
+                "keypoints": own.tolist(),
+                "keypoints_3d": (points_3d * [sign, 1, 1]).tolist(),
+            }
+        )
+    (folder / "hands.json").write_text(json.dumps(labels))
+    return folder / "hands.json"
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_hands_benchmark_finds_sides_and_compares_the_fit(hands):
+    report = json.loads(run("hands.py", hands))
+    assert (report["hands"], report["found"], report["side_right"], report["left"]) == (8, 8, 8, 4)
+    errors = report["error"]["others"]
+    assert errors["hands"] == 8
+    assert errors["points_percent_of_box"]["fit"] < 10
+    assert errors["points_3d_mm"]["ratio"] < 1.2
+
+
+@pytest.mark.slow
+def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "SIZES", bench.SIZES[:1])
+    monkeypatch.setattr(bench, "BATCHES", (1, 2))
+    speed = bench.run_benchmarks(repeats=1, picture=str(ROOT / "examples" / "astronaut.jpg"))
+    reports = {
+        "speed": json.dumps(speed),
+        "faces": run("faces.py", faces),
+        "hands": run("hands.py", hands),
+        "calibration": run("calibration.py", faces, "--hands", hands),
+    }
+    for name, text in reports.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    for name in ("table.py", "README.md"):
+        shutil.copy(ROOT / "benchmarks" / name, tmp_path)
+    files = [tmp_path / f"{name}.json" for name in reports]
+    subprocess.run([sys.executable, tmp_path / "table.py", *files], check=True)
+    page = (tmp_path / "README.md").read_text()
+    assert page.startswith((ROOT / "benchmarks" / "README.md").read_text().partition("<!-- measured -->")[0])
+    assert "2 of 2 labelled faces found" in page
+    assert "8 of 8 labelled hands found, with the right side: 8" in page
+    assert "| 8 looks, held-out pictures |" in page
