@@ -319,8 +319,10 @@ def test_single_keys_can_be_set(photo, tmp_path):
     for setting, message in (
         ("settings.min_confidence=2", "min_confidence: expected a number in [0, 1]"),
         ("landmarker.optons.looks=8", 'Did you mean "options"?'),
-        ("device.x=1", "'device' leads to nothing that has keys"),
-        ("settings.stages.9.kernel=none", "'9' leads to nothing that has keys"),
+        ("device.x=1", "nothing that 'x' could name"),
+        ("settings.stages.9.kernel=none", "nothing that '9' could name"),
+        ("settings.stages.9=1", "nothing that '9' could name"),
+        ("settings.stages.0.free.0.x=1", "nothing that 'x' could name"),
         ("device", "expected KEY=VALUE"),
         ("part=hand", "Use --part hand"),
         ("landmarker=mediapipe-face", "Use --landmarker mediapipe-face"),

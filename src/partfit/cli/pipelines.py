@@ -140,26 +140,22 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
         *parents, last = key.split(".")
         place: Any = table
         for parent in parents:
-            place = _entry(place, parent, setting)
-        if isinstance(place, list):
-            _entry(place, last, setting)  # it must be there
-            place[int(last)] = _parsed(value)
-        else:
-            place[last] = _parsed(value)
+            at = _position(place, parent, setting)
+            place = place.setdefault(at, {}) if isinstance(place, dict) else place[at]
+        place[_position(place, last, setting)] = _parsed(value)
     return table
 
 
-def _entry(place: Any, key: str, setting: str) -> Any:
-    """What a key, or the number of an entry counted from 0, leads to; a new table where there is none."""
+def _position(place: Any, key: str, setting: str) -> Any:
+    """The key of a table, or the number, from 0, of an entry of a list."""
+    if isinstance(place, dict):
+        return key
     if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
-        return place[int(key)]
-    found = place.setdefault(key, {}) if isinstance(place, dict) else None
-    if not isinstance(found, dict | list):
-        raise ConfigError(
-            f"--set {setting}: {key!r} leads to nothing that has keys. Expected a key such as "
-            "landmarker.options.looks or settings.stages.0.iterations."
-        )
-    return found
+        return int(key)
+    raise ConfigError(
+        f"--set {setting}: there is nothing that {key!r} could name. Expected a key such as "
+        "landmarker.options.looks or settings.stages.0.iterations."
+    )
 
 
 def _parsed(value: str) -> Any:
