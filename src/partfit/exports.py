@@ -23,8 +23,8 @@ def export_instance(path: Path, result: ImageResult, number: int, frame: Frame) 
     - `npz`: arrays, in the axes of `frame` itself (the camera frame is y down, z forward). Names are those of
       the JSON file, joined by a slash: `parameters/betas` and so on, `camera/focal`, `camera/principal`,
       `names/expression` (of the coefficients that have names), `image_size`, `part`, `side` (empty without
-      one), `image`, `model`, `status`, `frame`. Then `vertices`
-      (V, 3), `faces` (F, 3) and, of a skinned model, `joints` (J, 3).
+      one), `image`, `model`, `status`, `frame`. Then `vertices` (V, 3), `faces` (F, 3) and, of a skinned
+      model, `joints` (J, 3).
     - `csv`: a header and one row: picture, number of the instance, and the coefficients that have names:
       expression weights of a face, angles of a hand in radians.
 

@@ -90,7 +90,6 @@ def fit(
     from partfit import rendering
     from partfit.config import write_toml
     from partfit.files import ensure_writable_folder
-    from partfit.images import expand_inputs
     from partfit.pipeline import RunConfig, stream
     from partfit.results import SaveOptions, save_result
 
@@ -98,8 +97,7 @@ def fit(
         # before the work: an interrupt during this long import would be lost; a failure is told per picture
         with contextlib.suppress(ComponentError):
             rendering.prepare()
-    chosen_inputs = options.usable(inputs)
-    expanded = expand_inputs(chosen_inputs)
+    expanded, failures = options.pictures(inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
     for scheme in schemes:
@@ -125,7 +123,6 @@ def fit(
             options.complain(f"{path}: removed from an earlier fit: {names}")
         return written
 
-    failures = len(inputs) - len(chosen_inputs)
     options.save_each(expanded, (result.error or result for result in results), save, failures)
 
 
@@ -153,8 +150,7 @@ def _warn(path: Path, result: ImageResult, pipelines: Sequence[Pipeline]) -> Non
     from partfit.fitting import FitStatus
 
     if not result.instances:
-        parts = " or ".join(pipeline.recipe.part for pipeline in pipelines)
-        options.complain(f"warning: {path}: no {parts} found.")
+        options.complain_of_nothing(path, pipelines)
     for k, instance in enumerate(result.instances):
         if instance.status is FitStatus.FAILED:
             options.complain(f"warning: {path}: {instance.part} {k} was not fitted: {instance.message}")

@@ -30,11 +30,9 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
     exit code 1; the others finish.
     """
     from partfit.files import ensure_writable_folder
-    from partfit.images import expand_inputs
     from partfit.results import landmarks_document, landmarks_image, write_json, write_png
 
-    chosen_inputs = options.usable(inputs)
-    expanded = expand_inputs(chosen_inputs)
+    expanded, failures = options.pictures(inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
 
@@ -42,14 +40,13 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
         picture, by_pipeline = item
         detections = [detection for found in by_pipeline for detection in found]
         if not detections:
-            parts = " or ".join(pipeline.recipe.part for pipeline in pipelines)
-            options.complain(f"warning: {path}: no {parts} found.")
+            options.complain_of_nothing(path, pipelines)
         document, drawing = folder / f"{stem}-landmarks.json", folder / f"{stem}-landmarks.png"
         write_json(document, landmarks_document(detections, picture))
         write_png(drawing, landmarks_image(detections, picture))
         return [document, drawing]
 
-    options.save_each(expanded, _located(pipelines, expanded), save, len(inputs) - len(chosen_inputs))
+    options.save_each(expanded, _located(pipelines, expanded), save, failures)
 
 
 def _located(

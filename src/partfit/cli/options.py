@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from partfit.errors import PartfitError
+
+if TYPE_CHECKING:
+    from partfit.pipeline import Pipeline
 
 T = TypeVar("T")
 Command = Callable[..., Any]
@@ -53,27 +56,33 @@ def model_components(command: Command) -> Command:
     return model(fitter(command))
 
 
-def usable(inputs: Sequence[str]) -> list[str]:
-    """The inputs that stand for a picture or more; the others are named on stderr.
+def pictures(inputs: Sequence[str]) -> tuple[list[Path], int]:
+    """The pictures that the inputs stand for, and how many inputs stand for none: these are named on stderr.
 
     Raises:
-        InputError: of the first one, if none does.
+        InputError: of the first input, if none stands for a picture.
     """
     from partfit.errors import InputError
     from partfit.images import expand_inputs
 
-    found, errors = [], []
+    found: list[Path] = []
+    errors = []
     for given in inputs:
         try:
-            expand_inputs([given])
-            found.append(given)
+            found += expand_inputs([given])
         except InputError as error:
             errors.append(error)
     if not found:
         raise errors[0]
     for reason in errors:
         complain(f"error: {reason}")
-    return found
+    return expand_inputs(found), len(errors)  # each once
+
+
+def complain_of_nothing(path: Path, pipelines: Sequence[Pipeline]) -> None:
+    """Say that none of the parts was found in a picture."""
+    parts = " or ".join(pipeline.recipe.part for pipeline in pipelines)
+    complain(f"warning: {path}: no {parts} found.")
 
 
 def save_each(

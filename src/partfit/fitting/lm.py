@@ -22,7 +22,7 @@ from partfit.fitting.base import Fitter
 from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold
 from partfit.fitting.problem import FitProblem, Stage
 from partfit.fitting.result import FitResult, FitStatus
-from partfit.fitting.terms import landmark_weights, relative_weights
+from partfit.fitting.terms import Reprojection, landmark_weights, relative_weights
 from partfit.geometry.rotations import matrix_to_rotvec
 from partfit.models.base import LandmarkFunction, ParametricModel
 
@@ -59,11 +59,11 @@ class LevenbergMarquardt(Fitter):
     @torch.no_grad()
     def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
-        last = Objective(problem, Stage(()), landmarks)
-        counts, spread = last.usable.sum(1), _spread(problem.points, last.usable)
+        usable = Reprojection(problem).usable
+        counts, spread = usable.sum(1), _spread(problem.points, usable)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
         state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
-        for stage in problem.stages:
+        for stage in problem.stages or (Stage((), iterations=0),):
             last = Objective(_of_stage(problem, stage, state.x), stage, landmarks)
             self._minimize(last, state)
         x = problem.model.canonical(state.x)
@@ -223,12 +223,12 @@ def closed_form_start(
     weights = torch.where(enough[:, None], weights, 1.0)
     pixels = torch.where(torch.isfinite(problem.points), problem.points, 0)
     camera = problem.camera.to(like)
-    moved = _moved(landmarks, x, rigid, *align_to_landmarks(shape, pixels, weights, camera))
+    moved = _moved(landmarks, x, shape, rigid, *align_to_landmarks(shape, pixels, weights, camera))
     if problem.points_3d is not None:
         weights_3d = relative_weights(problem).amin(-1)
         rotation = align_to_points(shape, problem.points_3d.nan_to_num(), weights_3d)
         translation = place_before_camera(shape @ rotation.transpose(1, 2), pixels, weights, camera)
-        turned = _moved(landmarks, x, rigid, rotation, translation)
+        turned = _moved(landmarks, x, shape, rigid, rotation, translation)
         telling = (weights_3d * _extent(shape)[:, None] > 1).sum(1) >= MIN_LANDMARKS
         moved = torch.where(telling[:, None], turned, moved)
     sound = enough & torch.isfinite(moved).all(1)
@@ -236,14 +236,19 @@ def closed_form_start(
 
 
 def _moved(
-    landmarks: LandmarkFunction, x: Tensor, rigid: tuple[slice, slice], rotation: Tensor, translation: Tensor
+    landmarks: LandmarkFunction,
+    x: Tensor,
+    shape: Tensor,
+    rigid: tuple[slice, slice],
+    rotation: Tensor,
+    translation: Tensor,
 ) -> Float[Tensor, "batch parameters"]:
-    """The states x (B, P), whose rigid parameters are 0, after a rigid motion of their landmarks."""
+    """The states x (B, P), whose rigid parameters are 0, after a rigid motion of their landmarks `shape`."""
     rotation_columns, translation_columns = rigid
     moved = x.clone()
     moved[:, rotation_columns] = matrix_to_rotvec(rotation)
     # the model turns about its root joint: shift what it then yields to where it should be
-    goal = landmarks.points(x) @ rotation.transpose(1, 2) + translation[:, None]
+    goal = shape @ rotation.transpose(1, 2) + translation[:, None]
     moved[:, translation_columns] = (goal - landmarks.points(moved)).mean(1)
     moved[:, translation_columns.stop - 1] += _lack_of_depth(landmarks.points(moved))
     return moved

@@ -27,10 +27,8 @@ _STRIDE = 4  # side of a cell, pixels
 class FaceDetector(Detector):
     """Finds faces with MediaPipe's full-range network.
 
-    Every picture is searched as a whole. Where its longer side L exceeds 192 / 0.6 = 320 pixels, it is also
-    searched in evenly laid tiles of side 0.6 L: four, or two where the shorter side is at most 0.6 L. Only
-    faces of up to 0.2 L are taken from tiles; neighbouring tiles overlap by at least as much, so that each
-    such face lies whole in one of them. What overlaps is merged by weighted non-maximum suppression.
+    Every picture is searched as a whole, and a larger one in tiles too, for faces of up to a fifth of its
+    longer side L; see `partfit_mediapipe.search.BoxNetwork.search`.
 
     A region is the network's box, upright and square; its angle is that of the line from the subject's right
     eye to the left eye.
