@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from partfit.fitting import FitProblem, LevenbergMarquardt, Stage
 from partfit.geometry.camera import Camera
-from partfit_anny.assets import head_arrays
 from partfit_anny.embeddings import mediapipe468, mediapipe478
 from partfit_anny.head import AnnyHead
+from partfit_anny.head_assets import head_arrays
 
 RIGHT, LEFT = slice(468, 473), slice(473, 478)
 MIRROR = [5, 8, 7, 6, 9, 0, 3, 2, 1, 4]

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from partfit.meshes import Mesh
 from partfit.rendering import render
-from partfit_anny.assets import HeadArrays, head_arrays
+from partfit_anny.head_assets import HeadArrays, head_arrays
 
 SEED = 6
 IDENTITIES, RANDOM_EXPRESSIONS = 40, 200

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from surface import first_hits, visible_directions
 
 from partfit.landmarks import Region
-from partfit_anny.assets import HeadArrays, head_arrays
+from partfit_anny.head_assets import HeadArrays, head_arrays
 from partfit_mediapipe.face_landmarker import FaceLandmarker
 from partfit_mediapipe.face_scheme import mediapipe468
 

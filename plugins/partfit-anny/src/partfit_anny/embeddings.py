@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
-from partfit_anny.assets import dense_face, embed
 from partfit_anny.hand_assets import Side, hand_arrays
+from partfit_anny.head_assets import dense_face, embed
 
 #: Pairs of iBUG's 68 points that a left-right flip exchanges; the others lie in the middle.
 _IBUG_PAIRS = (

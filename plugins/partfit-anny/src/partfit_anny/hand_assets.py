@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from jaxtyping import Float, Int
 
-from partfit_anny.assets import load_arrays
+from partfit_anny.asset_files import load_arrays
 
 Side = Literal["left", "right"]
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
-from partfit_anny.assets import TOPOLOGY, head_arrays
+from partfit_anny.head_assets import TOPOLOGY, head_arrays
 
 #: Standard deviations of the joints' rotvecs in radians, (x, y, z) with x the axis of nodding and opening.
 POSE_STD = {

