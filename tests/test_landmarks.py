@@ -99,9 +99,9 @@ class TestEmbedding:
         with pytest.raises(InputError, match="each sum to 1"):
             embedding(weights=[[1.0], [0.9], [1.0]])
 
-    @pytest.mark.parametrize("value", [0.0, 1.1, np.nan])
+    @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
     def test_reliability_is_a_share(self, value):
-        with pytest.raises(InputError, match=r"reliability of .* must lie in \(0, 1\]"):
+        with pytest.raises(InputError, match=r"reliability of .* must lie in \[0, 1\]"):
             embedding(reliability=[1.0, value, 1.0])
 
     def test_shapes_are_checked(self):

@@ -6,14 +6,18 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from partfit.pipeline import Pipeline
+from partfit.pipeline import Choice, Pipeline, PipelineConfig
 from partfit.registry import Registry
 
 
-def test_both_sides_are_fitted_through_the_pipeline(site):
+@pytest.fixture
+def registry(site):
     site.install("sided")
     own = [EntryPoint("sided", "fake_sided", "partfit.plugins")]
-    registry = Registry([EntryPoint("core", "partfit.builtin", "partfit.plugins"), *own])
+    return Registry([EntryPoint("core", "partfit.builtin", "partfit.plugins"), *own])
+
+
+def test_both_sides_are_fitted_through_the_pipeline(registry):
     (result,) = Pipeline("flap", registry=registry)(np.zeros((240, 320, 3), np.uint8))
     bends = {flap.side: flap.parameters["hinge"].item() for flap in result}
     assert bends == pytest.approx({"left": 0.4, "right": 0.9}, abs=0.02)
@@ -32,3 +36,21 @@ def test_it_is_a_part_on_the_command_line(site, tmp_path):
     assert sorted(document["side"] for document in documents) == ["left", "right"]
     assert all((out / f"grey-{k}.glb").exists() for k in range(2))
     assert documents[0]["names"] == {"hinge": ["bend"]}
+
+
+@pytest.mark.parametrize("model", ["flap", Choice("flap"), Choice("fake-sided:flap", {"side": "left"})])
+def test_the_recipe_of_a_model_comes_before_that_of_its_part(registry, model):
+    own = Pipeline("flap", model=model, registry=registry)
+    assert [stage.free for stage in own.settings.stages] == [("global_orient", "transl")]
+    assert own.recipe.part == "flap"
+    assert own.to_config().settings == own.settings
+    again = Pipeline.from_config(own.to_config(), registry)
+    assert again.settings == own.settings
+    assert len(Pipeline("flap", registry=registry).settings.stages) == 2
+    assert Pipeline("flap/flap", registry=registry).settings == own.settings
+
+
+def test_a_table_is_laid_over_the_recipe_of_its_model(registry):
+    config = PipelineConfig.from_table({"part": "flap", "model": {"name": "flap"}}, registry)
+    assert len(config.settings.stages) == 1
+    assert len(PipelineConfig.from_table({"part": "flap"}, registry).settings.stages) == 2

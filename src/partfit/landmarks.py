@@ -104,8 +104,8 @@ class LandmarkEmbedding:
         topology: Name of the topology, for example `anny-head`.
         indices: (L, K) point indices.
         weights: (L, K), each row sums to 1.
-        reliability: (L,) in (0, 1]: how well each row is known. A fit divides the landmark's scale by
-            its square root.
+        reliability: (L,) in [0, 1]: how well each row is known. A fit divides the landmark's scale by
+            its square root, and leaves out a landmark of reliability 0, whose place is not known at all.
 
     Raises:
         ShapeError: if an array has another shape.
@@ -136,13 +136,18 @@ class LandmarkEmbedding:
             )
         if not np.allclose(self.weights.sum(axis=1), 1.0, atol=1e-5):
             raise InputError(f"The rows of {self.label} must each sum to 1.")
-        if not ((self.reliability > 0) & (self.reliability <= 1)).all():
-            raise InputError(f"The reliability of {self.label} must lie in (0, 1].")
+        if not ((self.reliability >= 0) & (self.reliability <= 1)).all():
+            raise InputError(f"The reliability of {self.label} must lie in [0, 1].")
 
     @property
     def label(self) -> str:
         """How messages name it: `scheme on topology`."""
         return f"embedding {self.scheme.name!r} on {self.topology!r}"
+
+    @property
+    def highest_point(self) -> int:
+        """The largest index of a point that it refers to; -1 without landmarks."""
+        return int(self.indices.max(initial=-1))
 
     @property
     def hash(self) -> str:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -15,14 +16,17 @@ import torch
 
 from partfit.component import Component, NoConfig
 from partfit.config import from_dict, to_dict
+from partfit.embedding_files import cached_embedding_path, read_embedding
 from partfit.errors import ComponentError, ConfigError, InputError, PartfitError
 from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
 from partfit.geometry.camera import Camera, focal_from_field_of_view
 from partfit.images import Picture, PictureSource, load_or_error
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
 from partfit.models.base import ParametricModel
+from partfit.models.contour import landmark_points
 from partfit.recipe import FitSettings, Recipe
 from partfit.registry import Registry, default_registry
+from partfit.text import closest
 
 #: The kinds of components that a pipeline puts together.
 COMPONENT_KINDS = ("detector", "landmarker", "model", "fitter")
@@ -43,6 +47,7 @@ class PipelineConfig:
     Attributes:
         part: The recipe that fills whatever is None below.
         detector, landmarker, model, fitter: Components.
+        embeddings: Files of embeddings that come before those of plugins, see `partfit.embedding_files`.
         preset: A preset of the recipe's fit settings.
         settings: Fit settings in full; not together with `preset`.
         focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
@@ -56,6 +61,7 @@ class PipelineConfig:
     landmarker: Choice | None = None
     model: Choice | None = None
     fitter: Choice | None = None
+    embeddings: tuple[str, ...] = ()
     preset: str | None = None
     settings: FitSettings | None = None
     focal: float | None = None
@@ -99,18 +105,37 @@ class PipelineConfig:
             ConfigError: for unknown keys and wrong types, with their path.
             ComponentError: if there is no such recipe.
         """
-        part, preset = table.get("part", cls().part), table.get("preset")
-        if not isinstance(part, str) or not isinstance(preset, str | None):
+        part, preset, model = table.get("part", cls().part), table.get("preset"), table.get("model")
+        name = model.get("name") if isinstance(model, dict) else None
+        if not all(isinstance(value, str | None) for value in (part, preset, name)):
             return from_dict(cls, table)  # which says what is wrong
-        base = to_dict(cls(part, preset=preset).resolved(registry.create("recipe", part)))
+        chosen = cls(part, model=None if name is None else Choice(name), preset=preset)
+        base = to_dict(chosen.resolved(registry))
         for key, value in table.items():
             both = isinstance(value, dict) and isinstance(base.get(key), dict)
             base[key] = {**base[key], **value} if both else value
         base.pop("preset", None)  # it is in the settings now
         return from_dict(cls, base)
 
-    def resolved(self, recipe: Recipe) -> PipelineConfig:
-        """The configuration with all that it leaves to the recipe filled in."""
+    def recipe(self, registry: Registry) -> Recipe:
+        """The recipe of the part: the one for the model, `part/model`, where there is one.
+
+        Raises:
+            ComponentError: if there is no such recipe.
+        """
+        if self.model is not None:
+            own = f"{self.part}/{self.model.name.rpartition(':')[2]}"
+            if any(record.name == own for record in registry.components("recipe")):
+                return registry.create("recipe", own)
+        return registry.create("recipe", self.part)
+
+    def resolved(self, registry: Registry) -> PipelineConfig:
+        """The configuration with all that it leaves to its recipe filled in.
+
+        Raises:
+            ComponentError: if there is no such recipe.
+        """
+        recipe = self.recipe(registry)
         names: dict[str, Any] = {
             kind: getattr(self, kind) or Choice(getattr(recipe, kind)) for kind in COMPONENT_KINDS
         }
@@ -220,13 +245,15 @@ class Instance:
     def projected(self, scheme: str | None = None) -> np.ndarray:
         """(L, 2) landmarks of the fitted mesh in pixels, of the fitted or another scheme.
 
+        NaN where the embedding does not know the place of a landmark.
+
         Raises:
             ComponentError: if the scheme has no embedding on the model.
         """
         problem = self.result.problem
         chosen = problem.embedding if scheme is None else self.pipeline.find_embedding(scheme, self.model)
-        points = self.model.landmarks(chosen, self._x).points(self._x)
-        return self.camera.to(points).project(points)[0].cpu().numpy()
+        camera = self.camera.to(self._x)
+        return camera.project(landmark_points(self.model, chosen, self._x, camera))[0].cpu().numpy()
 
     @property
     def _x(self) -> torch.Tensor:
@@ -282,6 +309,7 @@ class Pipeline:
         landmarker: str | Choice | Landmarker | None = None,
         model: str | Choice | ParametricModel | None = None,
         fitter: str | Choice | Fitter | None = None,
+        embeddings: Sequence[str | Path | LandmarkEmbedding] = (),
         preset: str | None = None,
         settings: FitSettings | None = None,
         focal: float | None = None,
@@ -297,14 +325,16 @@ class Pipeline:
             ConfigError: if an option is wrong.
         """
         self.registry = registry or default_registry()
-        self.recipe: Recipe = part if isinstance(part, Recipe) else self.registry.create("recipe", part)
         self._given = {"detector": detector, "landmarker": landmarker, "model": model, "fitter": fitter}
         self._objects = {kind for kind, given in self._given.items() if _is_object(kind, given)}
         if isinstance(part, Recipe):
             self._objects.add("part")
+        if any(isinstance(given, LandmarkEmbedding) for given in embeddings):
+            self._objects.add("embeddings")
         self.config = PipelineConfig(
-            part=self.recipe.part if isinstance(part, Recipe) else part,
+            part=part.part if isinstance(part, Recipe) else part,
             **{kind: _as_choice(given) for kind, given in self._given.items()},
+            embeddings=tuple(str(given) for given in embeddings if not isinstance(given, LandmarkEmbedding)),
             preset=preset,
             settings=settings,
             focal=focal,
@@ -312,10 +342,15 @@ class Pipeline:
             device=device,
             dtype=dtype,
         )
+        self.recipe = part if isinstance(part, Recipe) else self.config.recipe(self.registry)
+        self.embeddings = tuple(
+            given if isinstance(given, LandmarkEmbedding) else read_embedding(given) for given in embeddings
+        )
         if settings is not None and not isinstance(settings, FitSettings):
             raise ConfigError(f"settings: expected a FitSettings, found a {type(settings).__name__}.")
         self.settings: FitSettings = settings or self.recipe.settings_of(preset)
         self._models: dict[str | None, ParametricModel] = {}
+        self._embeddings: dict[tuple[str, str], LandmarkEmbedding] = {}
         self.detector: Detector = self._component("detector")
         self.landmarker: Landmarker = self._component("landmarker")
 
@@ -360,7 +395,7 @@ class Pipeline:
         """
         if self._objects:
             raise ConfigError(f"{min(self._objects)}: was given as an object; a configuration needs a name.")
-        return self.config.resolved(self.recipe)
+        return self.config.resolved(self.registry)
 
     @property
     def component_names(self) -> dict[str, str]:
@@ -373,16 +408,58 @@ class Pipeline:
     def find_embedding(self, scheme: str, model: ParametricModel | None = None) -> LandmarkEmbedding:
         """The embedding of a landmark scheme on this pipeline's model, or on that of a side.
 
+        It is looked for among the embeddings that the pipeline was given, those of the model itself, those of
+        plugins, and the transferred ones.
+
         Raises:
             ComponentError: if there is none.
         """
-        topology = (model or self.model).topology.name
-        return self.registry.create("embedding", f"{topology}/{scheme}")
+        model = self.model if model is None else model
+        key = (model.topology.name, scheme)
+        if key not in self._embeddings:
+            self._embeddings[key] = self._look_up_embedding(scheme, model)
+        return self._embeddings[key]
 
     def has_embedding(self, scheme: str, model: ParametricModel | None = None) -> bool:
-        """Whether a plugin lays a landmark scheme on this pipeline's model, or on that of a side."""
-        name = f"{(model or self.model).topology.name}/{scheme}"
-        return any(record.name == name for record in self.registry.components("embedding"))
+        """Whether a landmark scheme lies on this pipeline's model, or on that of a side."""
+        try:
+            self.find_embedding(scheme, model)
+        except ComponentError:
+            return False
+        return True
+
+    def _look_up_embedding(self, scheme: str, model: ParametricModel) -> LandmarkEmbedding:
+        topology = model.topology.name
+        for given in self.embeddings:
+            if (given.scheme.name, given.topology) == (scheme, topology):
+                return given
+        if scheme in model.embedding_names:
+            return model.embedding(scheme)
+        if any(record.name == f"{topology}/{scheme}" for record in self.registry.components("embedding")):
+            return self.registry.create("embedding", f"{topology}/{scheme}")
+        cached = cached_embedding_path(model, scheme)
+        if cached.exists():
+            return read_embedding(cached)
+        raise ComponentError(self._no_embedding(scheme, model))
+
+    def _no_embedding(self, scheme: str, model: ParametricModel) -> str:
+        """What to say of a scheme without an embedding: what there is, and what to do."""
+        topology = model.topology.name
+        names = [record.name.partition("/") for record in self.registry.components("embedding")]
+        known = [*model.embedding_names, *(name for on, _, name in names if on == topology)]
+        known += [given.scheme.name for given in self.embeddings if given.topology == topology]
+        match = closest(scheme, known)
+        hint = f" Did you mean {match!r}?" if match else ""
+        if scheme == self.landmarker.scheme.name:
+            model_name, landmarker = (self.component_names[kind] for kind in ("model", "landmarker"))
+            hint += (
+                f" Transfer the landmarks: `partfit transfer-landmarks --model {model_name} --landmarker "
+                f"{landmarker}` with the options of this fit; or give the file of an embedding."
+            )
+        return (
+            f"No embedding of the landmark scheme {scheme!r} on the topology {topology!r}; it has "
+            f"{', '.join(known) or 'none'}.{hint}"
+        )
 
     def __call__(self, images: PictureSource | Iterable[PictureSource]) -> list[ImageResult]:
         """Fit all parts in some pictures.
@@ -606,7 +683,7 @@ def _check_shared_options(options: Iterable[str]) -> None:
     Raises:
         ConfigError: naming the option.
     """
-    single = sorted({*COMPONENT_KINDS, "preset", "settings"}.intersection(options))
+    single = sorted({*COMPONENT_KINDS, "embeddings", "preset", "settings"}.intersection(options))
     if single:
         raise ConfigError(
             f"{single[0]}: goes with one part, found several. Build a Pipeline for each part, or write a "

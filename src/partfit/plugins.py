@@ -65,9 +65,10 @@ class ComponentSpec:
         kind: One of `KINDS`.
         name: How users ask for it, for example `anny-head`: lower-case letters and digits, joined by
             `-`, `_` or `.`. An embedding is named `topology/scheme`, after its topology and its landmark
-            scheme, for example `anny-head/ibug68`; no other name has a `/`. Unique within a kind and a
-            distribution. Another distribution may claim the same name: users then say
-            `distribution:name`.
+            scheme, for example `anny-head/ibug68`. A recipe is named after its part, `face`, or, where it
+            fits another model than the part's first choice, `part/model`, for example `face/flame`. No other
+            name has a `/`. Unique within a kind and a distribution. Another distribution may claim the same
+            name: users then say `distribution:name`.
         target: Import string `package.module:attribute` of one of
             a subclass of the kind's base class, built from its `Config`;
             an instance of the base class, for kinds that are data (`embedding`, `recipe`);

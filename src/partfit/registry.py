@@ -31,6 +31,10 @@ PLUGINS_VARIABLE = "PARTFIT_PLUGINS"
 
 _CORE = "partfit"
 _NAME = r"[a-z0-9]+([._-][a-z0-9]+)*"
+_NAME_FORMS = {
+    "embedding": (f"{_NAME}/{_NAME}", "an embedding is named 'topology/scheme', each of them"),
+    "recipe": (f"{_NAME}(/{_NAME})?", "a recipe is named 'part' or 'part/model', each of them"),
+}
 _IDENTIFIER = r"[A-Za-z_]\w*"
 _TARGET = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
 
@@ -361,9 +365,8 @@ def _fault(spec: ComponentSpec, claims: Counter[tuple[str, str]]) -> str | None:
         )
     if spec.kind not in KINDS:
         return f"unknown kind {spec.kind!r}; the kinds are {', '.join(sorted(KINDS))}"
-    is_embedding = spec.kind == "embedding"
-    if not re.fullmatch(f"{_NAME}/{_NAME}" if is_embedding else _NAME, spec.name):
-        form = "an embedding is named 'topology/scheme', each of them" if is_embedding else "a name is"
+    pattern, form = _NAME_FORMS.get(spec.kind, (_NAME, "a name is"))
+    if not re.fullmatch(pattern, spec.name):
         return f"{form} lower-case letters and digits joined by '-', '_' or '.'; found {spec.name!r}"
     if not _TARGET.fullmatch(spec.target):
         return f"a target is written 'package.module:attribute'; found {spec.target!r}"

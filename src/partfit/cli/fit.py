@@ -29,6 +29,13 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
 @options.out
 @options.components
 @options.model_components
+@click.option(
+    "--embedding",
+    "embeddings",
+    multiple=True,
+    metavar="FILE",
+    help="Where landmarks lie on the model, as `partfit transfer-landmarks` writes it; may be repeated.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, metavar="N")
 @click.option("--preset", metavar="NAME", help="Fit settings of the recipe, for example `thesis`.")
 @click.option("--focal", type=float, metavar="PIXELS", help="Focal length; default: EXIF, else the diagonal.")

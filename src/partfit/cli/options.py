@@ -51,9 +51,15 @@ def components(command: Command) -> Command:
 
 def model_components(command: Command) -> Command:
     """Options that choose what is fitted and how."""
-    model = click.option("--model", metavar="NAME", help="Model; default: the recipe's.")
-    fitter = click.option("--fitter", metavar="NAME", help="Fitter; default: the recipe's.")
-    return model(fitter(command))
+    for option in reversed(
+        [
+            click.option("--model", metavar="NAME", help="Model; default: the recipe's."),
+            click.option("--model-path", metavar="PATH", help="File of a model that reads one: its `path`."),
+            click.option("--fitter", metavar="NAME", help="Fitter; default: the recipe's."),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 def pictures(inputs: Sequence[str]) -> tuple[list[Path], int]:

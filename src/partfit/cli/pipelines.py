@@ -23,7 +23,8 @@ def build_pipelines(
         config: TOML file of a `PipelineConfig` or a `RunConfig`.
         part: Names of recipes, each entry one or several separated by commas.
         settings: Single keys, as `KEY=VALUE` (`--set`).
-        chosen: Fields of `PipelineConfig`; components by name. None where not given.
+        chosen: Fields of `PipelineConfig`, components by name, and `model_path`, the model's option `path`.
+            None where not given.
 
     Raises:
         ConfigError: for a repeated part, for several parts together with an option that only one can have,
@@ -34,11 +35,12 @@ def build_pipelines(
     configs = _read_configs(config) if config else (PipelineConfig(),)
     if part:
         configs = tuple(_config_of_part(name, configs) for name in _part_names(part))
-    given = {name: value for name, value in chosen.items() if value is not None}
-    single = [name for name in (*COMPONENT_KINDS, "preset") if name in given]
+    given = {name: value for name, value in chosen.items() if value not in (None, ())}
+    single = [name for name in (*COMPONENT_KINDS, "model_path", "embeddings", "preset") if name in given]
     if len(configs) > 1 and single:
+        option = single[0].replace("_", "-").removesuffix("s")
         raise ConfigError(
-            f"--{single[0]} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
+            f"--{option} goes with one part, found {', '.join(c.part for c in configs)}. Write a "
             "configuration with a table [[pipelines]] for each part, and give it as --config."
         )
     by_part = _settings_of_parts(settings, [base.part for base in configs])
@@ -110,10 +112,15 @@ def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     import attrs
 
     from partfit.pipeline import COMPONENT_KINDS, Choice
+    from partfit.registry import default_registry
 
     values: dict[str, Any] = {
         name: Choice(value) if name in COMPONENT_KINDS else value for name, value in given.items()
     }
+    path = values.pop("model_path", None)
+    if path is not None:
+        model = values.get("model") or base.model or Choice(base.recipe(default_registry()).model)
+        values["model"] = attrs.evolve(model, options={**model.options, "path": path})
     for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
         if name in values:
             values.setdefault(rival, None)  # the file's, which the option takes the place of
@@ -127,7 +134,7 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
 
     if not settings:
         return config
-    table = to_dict(config.resolved(default_registry().create("recipe", config.part)))
+    table = to_dict(config.resolved(default_registry()))
     for setting in settings:
         key, equals, value = (text.strip() for text in setting.partition("="))
         if not equals or not key:

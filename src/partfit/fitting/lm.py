@@ -19,6 +19,7 @@ from torch import Tensor
 from partfit.errors import InputError
 from partfit.fitting.alignment import align_to_landmarks, align_to_points, place_before_camera
 from partfit.fitting.base import Fitter
+from partfit.fitting.contours import with_contour_frozen
 from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold
 from partfit.fitting.problem import FitProblem, Stage
 from partfit.fitting.result import FitResult, FitStatus
@@ -64,7 +65,9 @@ class LevenbergMarquardt(Fitter):
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
         state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
         for stage in problem.stages or (Stage((), iterations=0),):
-            last = Objective(_of_stage(problem, stage, state.x), stage, landmarks)
+            staged = _of_stage(problem, stage, state.x)
+            frozen = with_contour_frozen(staged, state.x)
+            last = Objective(frozen, stage, landmarks if frozen is staged else None)
             self._minimize(last, state)
         x = problem.model.canonical(state.x)
         cost = last.evaluate(x).cost
@@ -76,7 +79,7 @@ class LevenbergMarquardt(Fitter):
             _message(s, count, problem.points.shape[1], extent)
             for s, count, extent in zip(status, counts.tolist(), spread.tolist(), strict=True)
         )
-        return FitResult(last.problem, x, status, messages, cost, rms, state.iterations)
+        return FitResult(staged, x, status, messages, cost, rms, state.iterations)
 
     def _minimize(self, objective: Objective, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)

@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partfit.errors import InputError
+from partfit.fitting.contours import with_contour_frozen
 from partfit.fitting.objective import Objective, hold
 from partfit.fitting.problem import FitProblem
 from partfit.landmarks import LandmarkEmbedding
+from partfit.models.contour import landmark_points
 
 
 class FitStatus(enum.StrEnum):
@@ -60,8 +62,12 @@ class FitResult:
         return self.problem.model.vertices(self.x)
 
     def landmarks(self, embedding: LandmarkEmbedding | None = None) -> Float[Tensor, "batch landmarks 3"]:
-        """Landmarks (B, L, 3) in the camera frame, metres, of the fitted or of another embedding."""
-        return self.problem.model.landmarks(embedding or self.problem.embedding, self.x).points(self.x)
+        """Landmarks (B, L, 3) in the camera frame, metres, of the fitted or of another embedding.
+
+        NaN where the embedding does not know the place of a landmark.
+        """
+        problem = self.problem
+        return landmark_points(problem.model, embedding or problem.embedding, self.x, problem.camera)
 
     def projected(self, embedding: LandmarkEmbedding | None = None) -> Float[Tensor, "batch landmarks 2"]:
         """Landmarks (B, L, 2) projected into the picture, pixels."""
@@ -119,7 +125,7 @@ class FitResult:
         """Information of landmarks and of priors (B, C, C), float64, and what is held at limits (B, C)."""
         if not self.problem.stages:
             raise InputError("A problem without stages frees no parameters.")
-        objective = Objective(self.problem, self.problem.stages[-1])
+        objective = Objective(with_contour_frozen(self.problem, self.x), self.problem.stages[-1])
         here = objective.evaluate(self.x)
         equations = objective.normal_equations(here)
         hessian = equations.hessian.double()

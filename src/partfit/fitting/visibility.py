@@ -9,6 +9,7 @@ from torch import Tensor
 
 from partfit.fitting.problem import FitProblem
 from partfit.meshes import Mesh
+from partfit.models.contour import landmark_points
 from partfit.rendering import SURFACE_TOLERANCE, surface_distances, visible_points
 
 
@@ -21,13 +22,13 @@ def hidden_landmarks(
     far from it as the nearest skin. An item whose points are not finite hides nothing.
     """
     model = problem.model
-    points = model.landmarks(problem.embedding, x).points(x)
+    points = landmark_points(model, problem.embedding, x, problem.camera)
     vertices = model.vertices(x)
     hidden = torch.zeros(points.shape[:2], dtype=torch.bool)
     for i in range(len(x)):
         if bool(torch.isfinite(vertices[i]).all()):
             mesh = Mesh(vertices[i].double().cpu().numpy(), model.topology.faces)
-            own = points[i].double().cpu().numpy()
+            own = points[i].nan_to_num().double().cpu().numpy()  # NaN where the place is not known
             extent = float((mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)).max())
             tolerance = 2 * surface_distances(own, [mesh]) + SURFACE_TOLERANCE * extent
             hidden[i] = torch.as_tensor(~visible_points(own, [mesh], tolerance))

@@ -7,9 +7,11 @@ from partfit.models.base import (
     ParametricModel,
     Topology,
 )
+from partfit.models.contour import ContourEmbedding
 from partfit.models.skinning import SkinnedModel, SkinningArrays
 
 __all__ = [
+    "ContourEmbedding",
     "LandmarkFunction",
     "Linearization",
     "ParameterGroup",

@@ -122,6 +122,11 @@ class Topology:
         regions: Named vertex index sets.
         uv: (T, 2) texture coordinates in [0, 1], or None.
         uv_faces: (F, 3) indices into `uv`, or None.
+        colors: (V, 3) natural colour of each vertex, sRGB in [0, 1], for renders that are to look like a
+            photograph; or None.
+
+    Raises:
+        ShapeError: if `colors` has another shape.
     """
 
     name: str
@@ -131,6 +136,12 @@ class Topology:
     regions: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     uv: np.ndarray | None = None
     uv_faces: np.ndarray | None = None
+    colors: np.ndarray | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.colors is not None and self.colors.shape != (self.n_vertices, 3):
+            expected = f"({self.n_vertices}, 3)"
+            raise ShapeError(f"colors of topology {self.name!r}", expected, self.colors.shape)
 
     @property
     def n_points(self) -> int:
@@ -194,6 +205,23 @@ class ParametricModel(Component):
             InputError: if the embedding belongs to another topology.
         """
         return ForwardModeLandmarks(self, embedding, like)
+
+    @property
+    def embedding_names(self) -> tuple[str, ...]:
+        """The landmark schemes that the model itself lays on its topology, for example from its files."""
+        return ()
+
+    def embedding(self, scheme: str) -> LandmarkEmbedding:
+        """The model's own embedding of a landmark scheme, one of `embedding_names`.
+
+        Raises:
+            InputError: if the model has none.
+        """
+        own = ", ".join(self.embedding_names) or "none"
+        raise InputError(
+            f"The model of topology {self.topology.name!r} has no embedding of {scheme!r} of its own; it has "
+            f"{own}."
+        )
 
     def vertices(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch vertices 3"]:
         """The V vertices (B, V, 3), metres."""
@@ -283,10 +311,10 @@ class ParametricModel(Component):
                 f"The {embedding.label} cannot be used with a model of topology {topology.name!r}. "
                 "Choose an embedding made for it."
             )
-        highest = int(embedding.indices.max(initial=-1))
-        if highest >= topology.n_points:
+        if embedding.highest_point >= topology.n_points:
             raise InputError(
-                f"The {embedding.label} refers to point {highest}; the model has {topology.n_points} points."
+                f"The {embedding.label} refers to point {embedding.highest_point}; the model has "
+                f"{topology.n_points} points."
             )
 
 

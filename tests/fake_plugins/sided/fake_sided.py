@@ -11,4 +11,5 @@ def partfit_components() -> list[ComponentSpec]:
         ComponentSpec("embedding", "flap-left/flap6", f"{module}:left_corners", "Corners", 1),
         ComponentSpec("embedding", "flap-right/flap6", f"{module}:right_corners", "Corners", 1),
         ComponentSpec("recipe", "flap", f"{module}:RECIPE", "Flaps", 1),
+        ComponentSpec("recipe", "flap/flap", f"{module}:STIFF", "Flaps whose hinge is stuck", 1),
     ]

@@ -94,3 +94,4 @@ RECIPE = Recipe(
     model="flap",
     settings=FitSettings((Stage(_RIGID), Stage(("hinge", *_RIGID), iterations=50))),
 )
+STIFF = attrs.evolve(RECIPE, settings=FitSettings((Stage(_RIGID),)))
