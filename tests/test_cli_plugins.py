@@ -120,14 +120,26 @@ def test_check_reports_why_a_component_or_plugin_fails(
 def test_check_of_a_plugin_checks_each_component(site: Site) -> None:
     site.install("good")
     result = site.run("check", "partfit-fake-good", plugins="good")
-    assert result.returncode == 1
+    assert result.returncode == 0
     assert [line.split()[:2] for line in result.stdout.splitlines()] == [
         ["OK", "plugin"],
         ["OK", "detector/fake-box"],
-        ["FAILED", "detector/fake-needy"],
+        ["NEEDS", "detector/fake-needy"],
         ["OK", "embedding/fake-topology/fake-made"],
         ["OK", "embedding/fake-topology/fake-object"],
     ]
+
+
+def test_check_builds_a_component_with_options(site: Site) -> None:
+    site.install("good")
+    result = site.run("check", "detector/fake-needy", "--set", "path=a.npz", plugins="good")
+    assert (result.returncode, result.stdout) == (0, "OK     detector/fake-needy (partfit-fake-good 1.2.0)\n")
+    wide = ("--set", "path=a.npz", "--set", "fraction=wide")
+    result = site.run("check", "fake-needy", *wide, plugins="good")
+    assert result.returncode == 1
+    assert "fake-needy.fraction: expected a number, found 'wide'" in result.stdout
+    result = site.run("check", "partfit-fake-good", "--set", "path=a.npz", plugins="good")
+    assert "--set goes with one component; 'partfit-fake-good' means detector/fake-box" in result.stderr
 
 
 def test_check_of_a_plugin_that_was_left_out_fails(site: Site) -> None:

@@ -136,9 +136,7 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
         return config
     table = to_dict(config.resolved(default_registry()))
     for setting in settings:
-        key, equals, value = (text.strip() for text in setting.partition("="))
-        if not equals or not key:
-            raise ConfigError(f"--set {setting}: expected KEY=VALUE.")
+        key, value = key_and_value(setting)
         if key in _OWN_OPTION:
             raise ConfigError(
                 f"--set {setting}: this key has an option of its own. Use --{key} {value}, or, for one of "
@@ -149,7 +147,7 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
         for parent in parents:
             at = _position(place, parent, setting)
             place = place.setdefault(at, {}) if isinstance(place, dict) else place[at]
-        place[_position(place, last, setting)] = _parsed(value)
+        place[_position(place, last, setting)] = value
     return table
 
 
@@ -165,11 +163,18 @@ def _position(place: Any, key: str, setting: str) -> Any:
     )
 
 
-def _parsed(value: str) -> Any:
-    """A value in TOML's words; a bare word is a string."""
+def key_and_value(setting: str) -> tuple[str, Any]:
+    """The two sides of `KEY=VALUE`, the value in TOML's words; a bare word is a string.
+
+    Raises:
+        ConfigError: if the setting has another form.
+    """
     import tomllib
 
+    key, equals, value = (text.strip() for text in setting.partition("="))
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: expected KEY=VALUE.")
     try:
-        return tomllib.loads(f"value = {value}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return value
+        return key, value
