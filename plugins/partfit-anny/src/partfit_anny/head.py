@@ -6,9 +6,10 @@ from typing import Any
 
 import attrs
 import numpy as np
+from jaxtyping import Float
 
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
-from partfit_anny.head_assets import TOPOLOGY, head_arrays
+from partfit_anny.head_assets import TOPOLOGY, HeadArrays, head_arrays
 
 #: Standard deviations of the joints' rotvecs in radians, (x, y, z) with x the axis of nodding and opening.
 POSE_STD = {
@@ -24,6 +25,21 @@ POSE_LIMITS = {
     "leye_pose": ((-0.6, -0.7, -0.1), (0.6, 0.7, 0.1)),
     "reye_pose": ((-0.6, -0.7, -0.1), (0.6, 0.7, 0.1)),
 }
+
+#: Natural colours, sRGB; regions that are not named have that of skin.
+SKIN = (0.85, 0.65, 0.54)
+REGION_COLORS = {
+    "lips": (0.70, 0.36, 0.35),
+    "mouth_cavity": (0.45, 0.18, 0.17),
+    "tongue": (0.66, 0.32, 0.32),
+    "upper_teeth": (0.92, 0.90, 0.85),
+    "lower_teeth": (0.92, 0.90, 0.85),
+    "left_eyeball": (0.93, 0.92, 0.91),
+    "right_eyeball": (0.93, 0.92, 0.91),
+}
+IRIS, PUPIL = (0.32, 0.22, 0.14), (0.04, 0.04, 0.04)
+#: Radii around the front pole of an eyeball, metres.
+IRIS_RADIUS, PUPIL_RADIUS = 0.006, 0.0026
 
 
 class AnnyHead(SkinnedModel):
@@ -69,6 +85,7 @@ class AnnyHead(SkinnedModel):
             head.regions,
             head.uv,
             head.uv_faces,
+            _colors(head),
         )
         n_expressions = len(head.expression_names)
         coefficients = (
@@ -88,3 +105,17 @@ class AnnyHead(SkinnedModel):
             root = 1 / np.array(std)
             poses.append(ParameterGroup(name, 3, "rotvec", sqrt_information=root, lower=lower, upper=upper))
         super().__init__(arrays, topology, coefficients, poses, config)
+
+
+def _colors(head: HeadArrays) -> Float[np.ndarray, "vertices 3"]:
+    """Natural colour of each vertex, sRGB."""
+    colors = np.tile(SKIN, (len(head.v_template), 1))
+    for region, color in REGION_COLORS.items():
+        colors[head.regions[region]] = color
+    for side in ("left", "right"):
+        eyeball = head.regions[f"{side}_eyeball"]
+        forward = head.v_template[eyeball] - head.joints[head.joint_names.index(f"{side}_eye")]
+        from_pole = np.where(forward[:, 2] > 0, np.hypot(forward[:, 0], forward[:, 1]), np.inf)
+        colors[eyeball[from_pole < IRIS_RADIUS]] = IRIS
+        colors[eyeball[from_pole < PUPIL_RADIUS]] = PUPIL
+    return colors
