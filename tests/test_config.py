@@ -249,3 +249,14 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(
         write_toml(Settings(Path("new")), file)
     assert file.read_text() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_missing_field_says_where_its_value_is_to_be_had():
+    @attrs.frozen
+    class Licensed:
+        path: str = attrs.field(metadata={"hint": "Get it from example.org."})
+
+    with pytest.raises(
+        ConfigError, match=r"^model\.path: missing\. Expected a string\. Get it from example\.org\.$"
+    ):
+        from_dict(Licensed, {}, "model")

@@ -7,6 +7,9 @@ class is accepted as it is, by `isinstance`, for values passed in Python; it can
 Values are checked, not coerced: "3" is not an integer and 1 is not a boolean. Three exceptions, because TOML
 cannot say it: an integer is accepted for a float, a string for a path, and a list for a tuple. NumPy scalars
 become Python ones. In a union, the first member that accepts the value takes it.
+
+A field without a default may say in its metadata, under `hint`, where its value is to be had: the error of a
+missing one ends with that.
 """
 
 from __future__ import annotations
@@ -56,7 +59,9 @@ def from_dict(config_class: type[T], mapping: Mapping[str, Any], path: str = "")
         if key in mapping:
             values[key] = _convert(annotation, mapping[key], _join(path, key))
         elif field.default is attrs.NOTHING:
-            raise ConfigError(f"{_join(path, key)}: missing. Expected {_describe(annotation)}.")
+            hint = field.metadata.get("hint", "")
+            found = f"{_join(path, key)}: missing. Expected {_describe(annotation)}. {hint}"
+            raise ConfigError(found.rstrip())
     try:
         return config_class(**values)
     except ConfigError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 
 class PartfitError(Exception):
     """Base of every error that partfit raises on purpose."""
@@ -28,3 +30,10 @@ class OutputError(PartfitError, OSError):
 
 class ComponentError(PartfitError, LookupError):
     """A named component does not exist, is claimed twice, or cannot be loaded."""
+
+
+class ModelFileError(InputError):
+    """A model file cannot be used: it is missing, damaged, unsafe, or not what it should be."""
+
+    def __init__(self, path: str | PathLike[str], expected: str, found: str, hint: str = "") -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}. {hint}".rstrip())

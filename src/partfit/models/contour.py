@@ -41,7 +41,7 @@ class ContourEmbedding(LandmarkEmbedding, ABC):
     choices_weights: np.ndarray = attrs.field(converter=reals, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
+        LandmarkEmbedding.__attrs_post_init__(self)  # jaxtyping's import hook does without super() here
         known = np.arange(len(self.scheme))
         if not np.isin(self.contour, known).all() or len(np.unique(self.contour)) < len(self.contour):
             raise InputError(f"contour of {self.label} must name different points out of 0..{known[-1]}.")
@@ -55,7 +55,7 @@ class ContourEmbedding(LandmarkEmbedding, ABC):
 
     @property
     def highest_point(self) -> int:  # noqa: D102 (inherited)
-        return max(super().highest_point, int(self.choices_indices.max(initial=-1)))
+        return int(max(self.indices.max(initial=-1), self.choices_indices.max(initial=-1)))
 
     @abstractmethod
     def choose(

@@ -1,0 +1,34 @@
+"""`partfit convert`: a model file without code in it."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+def convert(source: str, target: str) -> None:
+    """Make a safe copy of a model file.
+
+    SRC is a model file as published: .pkl, .npz, .npy or .safetensors. DST is the copy, which ends in
+    .safetensors. Pickles can hold code; nothing in SRC is run, and DST holds arrays, texts and numbers
+    only. It can be used wherever SRC can, and is read faster. It says from which file it was made, with that
+    file's SHA-256.
+    """
+    import hashlib
+
+    from partfit.errors import OutputError
+    from partfit.files import ensure_writable_file
+    from partfit.model_files import named_arrays, read_model_file, write_model_file
+
+    file = read_model_file(source)
+    path = ensure_writable_file(target)
+    if path.exists() and path.samefile(file.path):
+        raise OutputError(f"Cannot write {path}: it is the file to convert. Choose another name.")
+    with file.path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    write_model_file(path, file.entries, {"source": file.path.name, "source_sha256": digest})
+    click.echo(f"{file.path}: wrote {path}")
+    for name, array in named_arrays(file.entries):
+        click.echo(f"  {name}  {array.dtype} {array.shape}")

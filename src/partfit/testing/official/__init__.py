@@ -1,0 +1,1 @@
+"""Files in the formats in which the field's models are published, with made-up content."""
