@@ -12,19 +12,27 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 SCRIPT = """
 import sys
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
 # to the end: plugins are imported when they are needed
-install_import_hook(["partfit", "partfit_anny", "partfit_mediapipe"], "checker.check")
+packages = ["partfit", "partfit_anny", "partfit_flame", "partfit_gnm", "partfit_mano", "partfit_mediapipe"]
+install_import_hook(packages, "checker.check")
+
+import torch
 
 import partfit
 from partfit.fitting import LevenbergMarquardt, Stage
 from partfit.geometry.decimation import decimation_series
 from partfit.gltf import write_rig
 from partfit.meshes import Mesh
+from partfit.model_files import read_model_file
 from partfit.recipe import FitSettings
 from partfit.rendering import visible_points
 from partfit.results import overlay_image
+from partfit.testing.official.flame import flame_content, write_companions, write_flame
+from partfit.testing.official.mano import mano_entries, write_mano
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
 model = synthetic_model()
@@ -41,6 +49,18 @@ partfit.fit(sys.argv[2], "hand", settings=settings)
 visible_points(face.vertices, [Mesh(face.vertices, face.faces)])
 dense = partfit.create("embedding", "anny-head/anny-face-dense")
 decimation_series(dense.apply(face.vertices), dense.scheme.triangles, 2)
+
+content = flame_content()
+write_flame("flame.pkl", content.entries)
+write_companions(".", content)
+flame = partfit.create("model", "flame", path="flame.pkl", landmark_embedding="landmark_embedding.npy")
+problem, _ = synthetic_problem(flame, flame.embedding("ibug68"), batch=2)
+LevenbergMarquardt().fit(problem).projected()
+write_mano(Path("MANO_RIGHT.pkl"), mano_entries())
+mano = partfit.create("model", "mano", path=".", side="left")
+state = torch.zeros(1, mano.n_parameters)
+mano.landmarks(mano.embedding("hand21"), state).linearize(state).points
+read_model_file("flame.pkl")
 print("checked")
 """
 

@@ -16,9 +16,11 @@ COMMANDS: dict[str, str] = {
     "bench": "partfit.cli.bench:bench",
     "check": "partfit.cli.check:check",
     "components": "partfit.cli.components:components",
+    "convert": "partfit.cli.convert:convert",
     "fit": "partfit.cli.fit:fit",
     "landmarks": "partfit.cli.landmarks:landmarks",
     "plugins": "partfit.cli.plugins:plugins",
+    "transfer-landmarks": "partfit.cli.transfer:transfer",
 }
 
 

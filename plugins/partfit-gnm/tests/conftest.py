@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from partfit.testing.official.gnm import gnm_entries, write_gnm
+
+
+@pytest.fixture(scope="session")
+def entries():
+    """The entries of a file."""
+    return gnm_entries()
+
+
+@pytest.fixture(scope="session")
+def path(entries, tmp_path_factory):
+    """A file at full size, some 160 MB; removed at the end."""
+    path = tmp_path_factory.mktemp("gnm") / "gnm_head.npz"
+    write_gnm(path, entries)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="session")
+def double_path(entries, tmp_path_factory):
+    """The same file with reals in double precision, in which the peer then computes."""
+    path = tmp_path_factory.mktemp("gnm_double") / "gnm_head.npz"
+    write_gnm(path, {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in entries.items()})
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="session")
+def small(entries):
+    """The entries without the large bases, for files that are refused before these are read."""
+    return {k: v for k, v in entries.items() if k not in ("vertex_identity_basis", "expression_basis")}

@@ -1,0 +1,43 @@
+import functools
+
+import numpy as np
+import pytest
+
+import partfit
+from partfit.landmarks import LandmarkEmbedding
+from partfit.testing.conformance import ModelConformance, RecipeConformance
+from partfit_gnm.recipe import face
+
+
+@functools.cache
+def small_head(path):
+    return partfit.create("model", "gnm-head", path=path, n_betas=12, n_expression=15)
+
+
+class TestGnmHead(ModelConformance):
+    @pytest.fixture(autouse=True)
+    def _file(self, path):
+        self.path = str(path)
+
+    def make(self):
+        return small_head(self.path)
+
+
+class TestRecipe(RecipeConformance):
+    @pytest.fixture(autouse=True)
+    def _file(self, path):
+        pytest.importorskip("partfit_mediapipe", reason="the recipe names partfit-mediapipe's components")
+        self.path = str(path)
+
+    def model_options(self, side):
+        return {"path": self.path}
+
+    def make_embedding(self, model):
+        """Any vertices of the front: no file says where MediaPipe's landmarks lie on this head."""
+        front = np.flatnonzero(model.arrays.v_template[: model.topology.n_vertices, 2] > 0.02)
+        scheme = self._landmarker().scheme
+        rows = np.random.default_rng(0).choice(front, len(scheme), replace=False)
+        return LandmarkEmbedding.of_vertices(scheme, model.topology.name, rows.tolist())
+
+    def make(self):
+        return face()
