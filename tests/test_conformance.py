@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from partfit.errors import ComponentError, InputError
 from partfit.fitting import LevenbergMarquardt, Stage
 from partfit.geometry.rotations import rotvec_to_matrix
-from partfit.landmarks import Detection, Detector, Landmarker, LandmarkScheme, Region
-from partfit.models import ParameterGroup, ParametricModel
+from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker, LandmarkScheme, Region
+from partfit.models import ContourEmbedding, ParameterGroup, ParametricModel, SkinnedModel, Topology
+from partfit.models.base import ForwardModeLandmarks
 from partfit.recipe import FitSettings, Recipe
 from partfit.testing import conformance
 from partfit.testing.conformance import (
@@ -257,17 +259,405 @@ def test_a_model_without_a_rigid_rotation_fails():
         suite_of(ModelConformance, Idle()).test_the_root_rotation_turns_the_points_rigidly()
 
 
+class Tetrahedron(ParametricModel):
+    """Four points, scaled along the axes, then moved: a sound model without a closed-form Jacobian."""
+
+    groups = (
+        ParameterGroup("sizes", 3, sqrt_information=np.ones(3), lower=[-1.0] * 3, upper=[1.0] * 3),
+        *Stick.groups,
+    )
+    topology = Topology(
+        "tetrahedron",
+        4,
+        np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+        regions={"base": np.array([0, 1, 2])},
+        uv=np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 1.0]]),
+        uv_faces=np.tile(np.arange(3), (4, 1)),
+        colors=np.full((4, 3), 0.5),
+    )
+    embedding_names = ("ends",)
+
+    def embedding(self, scheme):
+        if scheme != "ends":
+            return super().embedding(scheme)
+        return LandmarkEmbedding.of_vertices(LandmarkScheme("ends", ["a", "b"]), "tetrahedron", [0, 3])
+
+    def points(self, x):
+        corners = torch.cat([torch.zeros(1, 3), torch.eye(3)]).to(x)
+        scaled = corners * (1 + 0.2 * x[:, None, :3])
+        return scaled @ rotvec_to_matrix(x[:, 6:]).transpose(1, 2) + x[:, None, 3:6]
+
+
+class TestTetrahedron(ModelConformance):
+    def make(self):
+        return Tetrahedron()
+
+
+def with_group(**changes):
+    first, *others = Tetrahedron.groups
+    return {"groups": (attrs.evolve(first, **changes), *others)}
+
+
+def with_topology(**changes):
+    return {"topology": attrs.evolve(Tetrahedron.topology, **changes)}
+
+
+def points_of(function):
+    """A model whose points are a function of its sound points and x."""
+    return {"points": lambda self, x: function(Tetrahedron.points(self, x), x)}
+
+
+class WrongAtRest(ForwardModeLandmarks):
+    """Right at ordinary states; without a derivative where all is zero."""
+
+    def linearize(self, x):
+        right = super().linearize(x)
+        derivative = right.jacobian
+        at_rest = (x[:, 6:].norm(dim=1) < 1e-6)[:, None, None]
+        right.jacobian = lambda *given: torch.where(at_rest, 0.0, derivative(*given))
+        return right
+
+
+class WrongOrder(ForwardModeLandmarks):
+    """Columns in the order in which the groups are named."""
+
+    def linearize(self, x):
+        right = super().linearize(x)
+        derivative = right.jacobian
+        right.jacobian = lambda projection, groups: torch.cat(
+            [derivative(projection, (group,)) for group in groups], dim=-1
+        )
+        return right
+
+
+def write_into(points, x):
+    x[:, 0] = 0
+    return points
+
+
+def without_derivative(points, x):
+    return points + 0.1 * (x[:, None, :3] ** 2).detach()
+
+
+def not_a_number_at_zero(points, x):
+    return points + 0 * x[:, 6:].norm(dim=1)[:, None, None] / x[:, 6:].norm(dim=1)[:, None, None]
+
+
+MODEL_FAULTS = {
+    "prior not finite": (with_group(prior_mean=[np.nan] * 3), "test_priors_and_limits_are_usable"),
+    "information not finite": (
+        with_group(sqrt_information=[np.inf] * 3),
+        "test_priors_and_limits_are_usable",
+    ),
+    "mean outside the limits": (with_group(prior_mean=[2.0] * 3), "test_priors_and_limits_are_usable"),
+    "names repeat": (with_group(names=["a", "b", "b"]), "test_priors_and_limits_are_usable"),
+    "uv out of range": (
+        with_topology(uv=np.full((3, 2), 1.1)),
+        "test_texture_coordinates_and_colors_are_in_range",
+    ),
+    "uv without faces": (with_topology(uv_faces=None), "test_texture_coordinates_and_colors_are_in_range"),
+    "colors of 255": (
+        with_topology(colors=np.full((4, 3), 200)),
+        "test_texture_coordinates_and_colors_are_in_range",
+    ),
+    "faces inside out": (
+        with_topology(faces=Tetrahedron.topology.faces[:, ::-1]),
+        "test_faces_are_counter_clockwise_from_outside",
+    ),
+    "degenerate face": (
+        with_topology(faces=np.array([[0, 2, 2], [0, 1, 3], [0, 3, 2], [1, 2, 3]])),
+        "test_topology_is_consistent",
+    ),
+    "faces not integers": (
+        with_topology(faces=Tetrahedron.topology.faces.astype(float)),
+        "test_topology_is_consistent",
+    ),
+    "single precision is poor": (
+        points_of(lambda points, x: points if x.dtype == torch.float64 else points.half().float()),
+        "test_single_precision_agrees_with_double",
+    ),
+    "random": (
+        points_of(lambda points, x: points + 1e-9 * torch.rand_like(points)),
+        "test_equal_parameters_give_equal_points",
+    ),
+    "writes into x": (points_of(write_into), "test_equal_parameters_give_equal_points"),
+    "not a number at zero": (points_of(not_a_number_at_zero), "test_extreme_states_are_finite"),
+    "no derivative of a term": (
+        points_of(without_derivative),
+        "test_the_jacobian_is_true_at_extreme_states",
+    ),
+    "no derivative at rest": (
+        {"landmarks": lambda self, embedding, like: WrongAtRest(self, embedding, like)},
+        "test_the_jacobian_is_true_at_extreme_states",
+    ),
+    "columns out of order": (
+        {"landmarks": lambda self, embedding, like: WrongOrder(self, embedding, like)},
+        "test_the_jacobian_of_some_groups_has_their_columns",
+    ),
+    "embedding of another name": (
+        {"embedding": lambda self, scheme: Tetrahedron.embedding(self, "ends"), "embedding_names": ("tips",)},
+        "test_its_own_embeddings_lie_on_it",
+    ),
+    "embedding for every name": (
+        {"embedding": lambda self, scheme: Tetrahedron.embedding(self, "ends")},
+        "test_its_own_embeddings_lie_on_it",
+    ),
+    "embedding of another topology": (
+        {
+            "embedding": lambda self, scheme: attrs.evolve(
+                Tetrahedron.embedding(self, scheme), topology="cube"
+            )
+        },
+        "test_its_own_embeddings_lie_on_it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "test"), MODEL_FAULTS.values(), ids=MODEL_FAULTS)
+def test_a_model_with_one_fault_fails(fault, test):
+    faulty = type("Faulty", (Tetrahedron,), fault)()
+    with pytest.raises((AssertionError, InputError)):
+        getattr(suite_of(ModelConformance, faulty), test)()
+
+
+def test_a_model_without_derivative_fools_automatic_differentiation_alone():
+    """Why derivatives are compared with differences too."""
+    faulty = type("Faulty", (Tetrahedron,), points_of(without_derivative))()
+    suite_of(ModelConformance, faulty).test_the_jacobian_equals_automatic_differentiation()
+
+
+ENDS = Tetrahedron().embedding("ends")
+
+
+def embedding_suite(embedding, model=None):
+    return suite_of(EmbeddingConformance, embedding, make_model=lambda self: model or Tetrahedron())
+
+
+@pytest.mark.parametrize(
+    ("embedding", "test"),
+    [
+        (attrs.evolve(ENDS, topology="cube"), "test_its_rows_are_convex_and_lie_on_the_model"),
+        (attrs.evolve(ENDS, indices=[[0], [9]]), "test_its_rows_are_convex_and_lie_on_the_model"),
+        (
+            attrs.evolve(ENDS, indices=[[0, 1]] * 2, weights=[[2.0, -1.0]] * 2),
+            "test_its_rows_are_convex_and_lie_on_the_model",
+        ),
+        (attrs.evolve(ENDS, reliability=[0.0, 0.0]), "test_its_landmarks_are_not_all_unknown"),
+    ],
+    ids=["topology", "point", "negative weight", "unknown"],
+)
+def test_a_faulty_embedding_fails(embedding, test):
+    with pytest.raises((AssertionError, InputError)):
+        getattr(embedding_suite(embedding), test)()
+
+
+def test_an_embedding_may_have_unknown_places():
+    suite = embedding_suite(attrs.evolve(ENDS, reliability=[1.0, 0.0]))
+    for name in [name for name in dir(suite) if name.startswith("test_")]:
+        getattr(suite, name)()
+
+
+def test_a_model_that_misplaces_landmarks_fails():
+    class Shifted(Tetrahedron):
+        def landmarks(self, embedding, like):
+            moved = attrs.evolve(embedding, indices=(embedding.indices + 1) % 4)
+            return ForwardModeLandmarks(self, moved, like)
+
+    with pytest.raises(AssertionError):
+        embedding_suite(ENDS, Shifted()).test_its_landmarks_follow_the_model()
+
+
+class Outline(ContourEmbedding):
+    """The end `b` moves to the corner that is farthest to the right."""
+
+    def choose(self, model, x, camera):
+        return camera.project(model.points(x))[..., 0].argmax(dim=1)
+
+
+OUTLINE = Outline(
+    ENDS.scheme,
+    "tetrahedron",
+    ENDS.indices,
+    ENDS.weights,
+    contour=[1],
+    choices_indices=np.arange(4)[:, None, None],
+    choices_weights=np.ones((4, 1, 1)),
+)
+
+
+class Absent(Outline):
+    def choose(self, model, x, camera):
+        return super().choose(model, x, camera) + 1
+
+
+class Sociable(Outline):
+    def choose(self, model, x, camera):
+        return super().choose(model, x, camera)[0].expand(len(x))
+
+
+class Stiff(Outline):
+    def choose(self, model, x, camera):
+        return torch.zeros(len(x), dtype=torch.long)
+
+
+def test_a_contour_is_chosen():
+    embedding_suite(OUTLINE).test_a_contour_can_be_chosen_from_every_side()
+
+
+@pytest.mark.parametrize("faulty", [Absent, Sociable, Stiff])
+def test_a_faulty_contour_fails(faulty):
+    fields = attrs.asdict(OUTLINE, recurse=False)
+    with pytest.raises(AssertionError):
+        embedding_suite(faulty(**fields)).test_a_contour_can_be_chosen_from_every_side()
+
+
+class Scribbling(Bright):
+    def detect(self, images):
+        found = super().detect(images)
+        for image in images:
+            image[0] = 0
+        return found
+
+
+class Crosswise(Bright):
+    def _bright(self, image):
+        return [attrs.evolve(r, center=r.center[::-1], size=r.size[::-1]) for r in super()._bright(image)]
+
+
+class Cropped(Bright):
+    """Pixels of a network that sees every picture at 32 pixels."""
+
+    def _bright(self, image):
+        return [
+            attrs.evolve(r, center=tuple(np.array(r.center) * 32 / max(image.shape)))
+            for r in super()._bright(image)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("faulty", "test"),
+    [
+        (Scribbling, "test_pictures_are_left_as_they_are"),
+        (Crosswise, "test_regions_are_where_the_part_is"),
+        (Cropped, "test_regions_are_where_the_part_is"),
+    ],
+)
+def test_a_detector_with_one_fault_fails(faulty, test):
+    suite = suite_of(DetectorConformance, faulty(), make_pictures=lambda self: touching_pictures())
+    with pytest.raises(AssertionError):
+        getattr(suite, test)()
+
+
+def touching_pictures():
+    """The bright pixels reach the border."""
+    pictures = bright_pictures()
+    pictures[1][0, :4] = 255
+    return pictures
+
+
+def test_a_detector_of_whole_pictures_passes():
+    class Whole(Bright):
+        def _bright(self, image):
+            height, width = image.shape[:2]
+            return [Region(((width - 1) / 2, (height - 1) / 2), (width, height))]
+
+    suite_of(DetectorConformance, Whole()).test_regions_are_where_the_part_is()
+
+
+class ScribblingCorners(Corners):
+    def locate(self, images, regions):
+        found = super().locate(images, regions)
+        for image in images:
+            image[:] = 0
+        return found
+
+
+class PixelsOfTheCrop(Corners):
+    def _corners(self, region):
+        detection = super()._corners(region)
+        return attrs.evolve(detection, points=detection.points - region.center)
+
+
+class CrosswiseCorners(Corners):
+    def _corners(self, region):
+        detection = super()._corners(region)
+        return attrs.evolve(detection, points=detection.points[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("faulty", "test"),
+    [
+        (ScribblingCorners, "test_pictures_are_left_as_they_are"),
+        (PixelsOfTheCrop, "test_landmarks_are_pixels_of_the_picture"),
+        (CrosswiseCorners, "test_landmarks_are_pixels_of_the_picture"),
+    ],
+)
+def test_a_landmarker_with_one_fault_fails(faulty, test):
+    pictures = bright_pictures()
+    suite = suite_of(LandmarkerConformance, faulty(), make_pictures=lambda self: pictures)
+    with pytest.raises(AssertionError):
+        getattr(suite, test)()
+
+
+class Boastful(LevenbergMarquardt):
+    def fit(self, problem):
+        result = super().fit(problem)
+        return attrs.evolve(result, rms_px=0.1 * result.rms_px)
+
+
+class Generous(LevenbergMarquardt):
+    """Frees all groups in every stage."""
+
+    def fit(self, problem):
+        everything = tuple(problem.model.slices)
+        stages = tuple(attrs.evolve(stage, free=everything) for stage in problem.stages)
+        return super().fit(attrs.evolve(problem, stages=stages))
+
+
+class Unlimited(LevenbergMarquardt):
+    def fit(self, problem):
+        model, free = problem.model, {"lower": [-np.inf], "upper": [np.inf]}
+        groups = [
+            attrs.evolve(g, **{end: value * g.size for end, value in free.items()})
+            for g in model.coefficients
+        ]
+        wide = SkinnedModel(model.arrays, model.topology, groups, model.poses)
+        return super().fit(attrs.evolve(problem, model=wide))
+
+
+class Greedy(LevenbergMarquardt):
+    def fit(self, problem):
+        result = super().fit(problem)
+        problem.points[:] = result.projected()
+        return result
+
+
+@pytest.mark.parametrize(
+    ("faulty", "test"),
+    [
+        (Boastful, "test_its_figures_are_those_of_its_parameters"),
+        (Generous, "test_groups_that_are_not_free_stay"),
+        (Unlimited, "test_limits_are_kept"),
+        (Greedy, "test_the_problem_is_left_as_it_is"),
+    ],
+)
+def test_a_fitter_with_one_fault_fails(faulty, test):
+    with pytest.raises(AssertionError):
+        getattr(suite_of(FitterConformance, faulty()), test)()
+
+
 MODEL = synthetic_model()
 RIGID = Stage(("global_orient", "transl"), 10)
 ALL = Stage(("betas", "expression", "global_orient", "transl"), 20)
 
 
 class Parts:
-    """A registry with one component of each kind, whatever its name."""
+    """A registry with one component of each kind; the recipe has a name, the others answer to all."""
 
-    def __init__(self, recipe):
+    def __init__(self, recipe, name="blob"):
         embedding, landmarker = synthetic_embedding(MODEL, 80), Corners()
         landmarker.scheme = embedding.scheme
+        self.name = name
         self.components = {
             "recipe": recipe,
             "detector": Bright(),
@@ -278,19 +668,22 @@ class Parts:
         }
 
     def resolve(self, kind, name):
+        if kind == "recipe" and name != self.name:
+            raise ComponentError(f"no recipe {name!r}")
         return self.components[kind]
 
-    create = resolve
+    def create(self, kind, name, **options):
+        return self.resolve(kind, name)
 
 
 def recipe(*stages, part="blob", **options):
     return Recipe(part, "bright", "corners", "synthetic", FitSettings(stages, **options))
 
 
-def recipe_suite(monkeypatch, tested, registered=None):
-    registry = Parts(registered or tested)
+def recipe_suite(monkeypatch, tested, registered=None, name="blob", registry=None, **methods):
+    registry = registry or Parts(registered or tested, name)
     monkeypatch.setattr(conformance, "default_registry", lambda: registry)
-    return suite_of(RecipeConformance, tested)
+    return suite_of(RecipeConformance, tested, **methods)
 
 
 def test_a_sound_recipe_passes(monkeypatch):
@@ -303,6 +696,50 @@ def test_a_recipe_registered_as_another_fails(monkeypatch):
     suite = recipe_suite(monkeypatch, recipe(RIGID, ALL), registered=recipe(RIGID))
     with pytest.raises(AssertionError):
         suite.test_it_is_registered_under_its_part()
+
+
+def test_a_recipe_of_another_model_is_registered_as_part_and_model(monkeypatch):
+    tested = recipe(RIGID, ALL)
+    recipe_suite(monkeypatch, tested, name="blob/synthetic").test_it_is_registered_under_its_part()
+    with pytest.raises(AssertionError, match="'blob/synthetic' is this one"):
+        recipe_suite(monkeypatch, tested, name="blob/other").test_it_is_registered_under_its_part()
+
+
+class NeedsFile(Parts):
+    """Its model has a required option; no plugin declares an embedding."""
+
+    def create(self, kind, name, **options):
+        if kind == "embedding":
+            raise ComponentError(f"no embedding {name!r}")
+        if kind == "model":
+            assert options == {"path": "model.npz"}
+        return super().create(kind, name)
+
+
+def test_a_recipe_whose_model_needs_options_passes(monkeypatch):
+    tested = recipe(RIGID, ALL)
+    suite = recipe_suite(
+        monkeypatch,
+        tested,
+        registry=NeedsFile(tested),
+        model_options=lambda self, side: {"path": "model.npz"},
+        make_embedding=lambda self, model: synthetic_embedding(model, 80),
+    )
+    for name in [name for name in dir(suite) if name.startswith("test_")]:
+        getattr(suite, name)()
+
+
+def test_a_model_s_own_embedding_comes_first(monkeypatch):
+    tested, own = recipe(RIGID, ALL), synthetic_embedding(MODEL, 80)
+
+    class Owner(SkinnedModel):
+        embedding_names = (own.scheme.name,)
+
+        def embedding(self, scheme):
+            return own
+
+    suite = recipe_suite(monkeypatch, tested, registry=NeedsFile(tested))
+    assert suite.make_embedding(Owner(MODEL.arrays, MODEL.topology, MODEL.coefficients, MODEL.poses)) is own
 
 
 @pytest.mark.parametrize(

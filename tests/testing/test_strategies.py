@@ -1,13 +1,91 @@
 import math
+from functools import cache
 
+import attrs
 import numpy as np
 import pytest
+import torch
 import trimesh
-from hypothesis import find, given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from partfit.geometry import topology
+from partfit.models import ParameterGroup, ParametricModel
+from partfit.models.base import ForwardModeLandmarks
+from partfit.registry import default_registry
 from partfit.testing import strategies
+from partfit.testing.conformance import random_rows
+from partfit.testing.synthetic import synthetic_model
+
+
+def models_without_files():
+    """The names of the synthetic model and of all installed models that are built without options."""
+    registry = default_registry()
+    configs = {
+        record.name: registry.resolve("model", record.name).Config for record in registry.components("model")
+    }
+    return ["synthetic", *(name for name, config in configs.items() if not needs_options(config))]
+
+
+def needs_options(config):
+    return any(field.default is attrs.NOTHING for field in attrs.fields(config))
+
+
+@cache
+def model_of(name):
+    return synthetic_model() if name == "synthetic" else default_registry().create("model", name)
+
+
+@pytest.mark.parametrize("name", models_without_files())
+@settings(max_examples=20)
+@given(data=st.data())
+def test_models_are_finite_and_differentiable_at_all_their_states(name, data):
+    model = model_of(name)
+    state = data.draw(strategies.parameters(model))
+    for group in model.groups:
+        own = state[model.slices[group.name]]
+        assert ((own >= group.lower) & (own <= group.upper)).all()
+    x = torch.as_tensor(state)[None]
+    points = model.points(x)
+    assert torch.isfinite(points).all()
+    torch.testing.assert_close(model.points(model.canonical(x)), points, rtol=0, atol=1e-9)
+    embedding = random_rows(model)
+    n = len(embedding.scheme)
+    jacobian = (
+        model.landmarks(embedding, x)
+        .linearize(x)
+        .jacobian(torch.eye(3).double().expand(1, n, 3, 3), tuple(model.slices))
+    )
+    tangent = torch.linspace(-1, 1, model.n_parameters).double()[None]
+    function = ForwardModeLandmarks(model, embedding, x)
+    expected = torch.func.jvp(function.points, (x,), (tangent,))[1]
+    torch.testing.assert_close(jacobian[0] @ tangent[0], expected.flatten(), rtol=0, atol=1e-8)
+
+
+class OfGroups(ParametricModel):
+    """A model of which only the groups matter."""
+
+    groups, topology = (), synthetic_model().topology
+
+    def __init__(self, *groups):
+        super().__init__()
+        self.groups = groups
+
+    def points(self, x):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("angle", strategies.SPECIAL_ANGLES)
+def test_parameters_include_special_rotations(angle):
+    model = OfGroups(ParameterGroup("jaw_pose", 3, "rotvec"))
+    x = find(strategies.parameters(model), lambda x: abs(np.linalg.norm(x) - angle) <= 1e-15)
+    np.testing.assert_allclose(x, [angle, 0, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("end", [-0.5, 1.0])
+def test_parameters_reach_their_limits(end):
+    model = OfGroups(ParameterGroup("betas", 2, lower=[-0.5, -0.5], upper=[1.0, 1.0]))
+    assert end in find(strategies.parameters(model), lambda x: end in x)
 
 
 @pytest.mark.parametrize("angle", strategies.SPECIAL_ANGLES)

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from partfit.geometry import topology
 from partfit.geometry.crops import Crop
+from partfit.models.base import ParameterGroup, ParametricModel
 
 #: Rotation angles at which formulas break: none, where t^2 vanishes in float32, and about half a turn.
 SPECIAL_ANGLES = (0.0, 1e-8, math.pi - 1e-8, math.pi)
@@ -43,6 +44,27 @@ def rotvecs() -> st.SearchStrategy[Float[np.ndarray, " 3"]]:
     """Axis-angle vectors (3,) of length 0 to pi; about half of them have a length of `SPECIAL_ANGLES`."""
     angles = st.sampled_from(SPECIAL_ANGLES) | _floats(0, math.pi)
     return st.builds(np.multiply, directions(), angles)
+
+
+def parameters(model: ParametricModel) -> st.SearchStrategy[Float[np.ndarray, " parameters"]]:
+    """States (P,) of a model within its limits.
+
+    Joints turn by rotvecs of `rotvecs`, or, where a basis gives them fewer coordinates, by coordinates of
+    at most pi; other coordinates lie within 3 of zero. All of them may be 0 or 1e-8.
+    """
+    return st.tuples(*map(_coordinates, model.groups)).map(np.concatenate)
+
+
+def _coordinates(group: ParameterGroup) -> st.SearchStrategy[np.ndarray]:
+    """(size,) values of a parameter group within its limits."""
+    if group.kind == "rotvec" and group.basis is None:
+        n_joints = group.size // 3
+        values = st.lists(rotvecs(), min_size=n_joints, max_size=n_joints).map(np.concatenate)
+    else:
+        largest = math.pi if group.kind == "rotvec" else 3.0
+        elements = st.sampled_from((0.0, 1e-8, -largest, largest)) | _floats(-largest, largest)
+        values = hnp.arrays(np.float64, group.size, elements=elements)
+    return values.map(lambda drawn: drawn.clip(group.lower, group.upper))
 
 
 def rotations() -> st.SearchStrategy[Float[np.ndarray, "3 3"]]:
