@@ -1,12 +1,12 @@
 """Accuracy on labelled photographs: how far landmarks and fitted mesh are from 68 labelled points.
 
-    python benchmarks/faces.py LABELS.json [--preset NAME]
+    python benchmarks/faces.py LABELS.json [--preset NAME] [--model NAME] [--model-path FILE]
 
 LABELS.json is a list of {"image": file name beside it, "points": [[x, y], ...68]}, one entry a face, in the
 order of iBUG's 68 points. Errors are mean distances in percent of sqrt(w h) of the box of the labelled
 points, over the faces that are found; `inner51` leaves out the outline. A face is found when the middle of
-its landmarks lies within half a box size of the labels'. The network's own 68 points are those of its 468
-that lie at iBUG's places.
+its landmarks lies within half a box size of the labels'. The 68 points of the network and of the fit are
+those of MediaPipe's 468 that lie at iBUG's places.
 """
 
 import argparse
@@ -30,15 +30,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", type=Path)
     parser.add_argument("--preset")
+    parser.add_argument("--model")
+    parser.add_argument("--model-path", help="file of a model that reads one")
     arguments = parser.parse_args()
-    print(json.dumps(evaluate(arguments.labels, arguments.preset), indent=1))
+    options = {} if arguments.model_path is None else {"path": arguments.model_path}
+    model = None if arguments.model is None else partfit.Choice(arguments.model, options)
+    print(json.dumps(evaluate(arguments.labels, arguments.preset, model), indent=1))
 
 
-def evaluate(labels: Path, preset: str | None = None) -> dict[str, object]:
+def evaluate(
+    labels: Path, preset: str | None = None, model: partfit.Choice | None = None
+) -> dict[str, object]:
     """The figures of one label file."""
     faces = json.loads(labels.read_text(encoding="utf-8"))
     names = sorted({face["image"] for face in faces})
-    pipeline = partfit.Pipeline(preset=preset)
+    pipeline = partfit.Pipeline(preset=preset, model=model)
     results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
     rows = [errors(np.array(face["points"]), results[face["image"]]) for face in faces]
     found = np.array([row for row in rows if row is not None])
@@ -68,7 +74,7 @@ def errors(points, result):
         return None
     instance = result[int(np.argmin(distances))]
     network = np.linalg.norm(instance.detection.points[IBUG_IN_MEDIAPIPE] - points, axis=1)
-    fit = np.linalg.norm(instance.projected("ibug68") - points, axis=1)
+    fit = np.linalg.norm(instance.projected()[IBUG_IN_MEDIAPIPE] - points, axis=1)
     return 100 * np.array([network.mean(), fit.mean(), network[17:].mean(), fit[17:].mean()]) / size
 
 

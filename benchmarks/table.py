@@ -22,8 +22,6 @@ def main(*files: Path) -> None:
 
 def speed_lines(report: dict) -> list[str]:
     machine, gemm, after = report["machine"], report["gemm_before"], report["gemm_after"]
-    batches = sorted({row["batch"] for row in report["fit"]})
-    cells = {(row["landmarks"], row["batch"]): row for row in report["fit"]}
     picture = report["picture"]
     width, height = picture["size"]
     return [
@@ -32,19 +30,31 @@ def speed_lines(report: dict) -> list[str]:
         f"A float32 product of two {gemm['side']} x {gemm['side']} matrices took {gemm['ms']:.1f} ms",
         f"({gemm['gflops']:.0f} GFLOP/s) before and {after['ms']:.1f} ms after the other figures.\n",
         "Both stages of a fit, milliseconds an item (best of several):\n",
-        "| landmarks x parameters | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
-        "| --- |" + " ---: |" * len(batches),
-        *(
-            f"| {landmarks} x {cells[landmarks, batches[0]]['parameters']} | "
-            + " | ".join(f"{cells[landmarks, batch]['ms_an_item']['both_stages']:.1f}" for batch in batches)
-            + " |"
-            for landmarks in sorted({row["landmarks"] for row in report["fit"]})
-        ),
+        *fit_table(report["fit"], "both_stages"),
+        "\nOf these, landmarks and their Jacobian by all parameters, once:\n",
+        *fit_table(report["fit"], "jacobian"),
         f"\nFrom a JPEG file of {width} x {height} pixels, faces: {picture['instances']},",
         "to vertices, warm, milliseconds: "
         + ", ".join(f"{name} {value:.1f}" for name, value in picture["ms"].items())
         + ".\n",
         f"`import partfit`: {report['import_cpu_s']:.3f} s of CPU.",
+    ]
+
+
+def fit_table(rows: list[dict], figure: str) -> list[str]:
+    """One figure of the fits, sizes down, batches across."""
+    batches = sorted({row["batch"] for row in rows})
+    cells = {(row["landmarks"], row["parameters"], row["batch"]): row["ms_an_item"][figure] for row in rows}
+    sizes = sorted({(row["landmarks"], row["parameters"]) for row in rows})
+    return [
+        "| landmarks x parameters | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
+        "| --- |" + " ---: |" * len(batches),
+        *(
+            f"| {landmarks} x {parameters} | "
+            + " | ".join(f"{cells[landmarks, parameters, batch]:.1f}" for batch in batches)
+            + " |"
+            for landmarks, parameters in sizes
+        ),
     ]
 
 

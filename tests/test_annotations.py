@@ -33,6 +33,7 @@ from partfit.rendering import visible_points
 from partfit.results import overlay_image
 from partfit.testing.official.flame import flame_content, write_companions, write_flame
 from partfit.testing.official.mano import mano_entries, write_mano
+from partfit.transfer import TransferSettings, transfer_landmarks
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
 model = synthetic_model()
@@ -58,6 +59,10 @@ problem, _ = synthetic_problem(flame, flame.embedding("ibug68"), batch=2)
 LevenbergMarquardt().fit(problem).projected()
 write_mano(Path("MANO_RIGHT.pkl"), mano_entries())
 mano = partfit.create("model", "mano", path=".", side="left")
+face_pipeline = partfit.Pipeline()
+transfer_landmarks(
+    face.model, face_pipeline.detector, face_pipeline.landmarker, TransferSettings(renders=20, size=160)
+)
 state = torch.zeros(1, mano.n_parameters)
 mano.landmarks(mano.embedding("hand21"), state).linearize(state).points
 read_model_file("flame.pkl")

@@ -26,6 +26,7 @@ def page_id(page):
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARTFIT_CACHE", str(tmp_path / "cache"))
     shutil.copy(ROOT / "examples" / "astronaut.jpg", "photo.jpg")
     shutil.copy(ROOT / "examples" / "hand.png", "hand.png")
     namespace = {"__name__": "snippet"}

@@ -114,7 +114,10 @@ def _import_seconds(repeats: int) -> float:
 
 
 def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> dict[str, Any]:
-    """One size and batch: the parts of an iteration, and a whole fit of both stages, per item."""
+    """One size and batch: the parts of an iteration, and a whole fit of both stages, per item.
+
+    `jacobian` is that of the projected landmarks by all parameters, with the landmarks themselves.
+    """
     n_landmarks, support, n_betas, n_expression = size
     model = synthetic_model(max(2 * n_landmarks, 500), n_betas, n_expression)
     embedding = synthetic_embedding(model, n_landmarks, support)
@@ -124,6 +127,8 @@ def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> d
     rigid = attrs.evolve(problem, stages=problem.stages[:1])
     x = closed_form_start(problem)
     here = objective.evaluate(x)
+    landmarks, projection = objective.landmarks, torch.ones(*here.landmarks.points.shape[:2], 2, 3)
+    groups = tuple(model.slices)
     result = fitter.fit(problem)
     return {
         "landmarks": n_landmarks,
@@ -132,6 +137,8 @@ def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> d
         "iterations": result.iterations.double().mean().item(),
         "ms_an_item": {
             "start": _best_ms(lambda: closed_form_start(problem), repeats) / batch,
+            "jacobian": _best_ms(lambda: landmarks.linearize(x).jacobian(projection, groups), repeats)
+            / batch,
             "evaluate": _best_ms(lambda: objective.evaluate(x), repeats) / batch,
             "normal_equations": _best_ms(lambda: objective.normal_equations(here), repeats) / batch,
             "rigid_stage": _best_ms(lambda: fitter.fit(rigid), repeats) / batch,

@@ -355,6 +355,11 @@ class Pipeline:
         self.landmarker: Landmarker = self._component("landmarker")
 
     @property
+    def sided(self) -> bool:
+        """Whether one model is built for each side of the part."""
+        return self._has_option("model", "side")
+
+    @property
     def model(self) -> ParametricModel:
         """The model, the right one if it has sides; built on first use: landmarks alone need none."""
         return self.model_of_side(None)
@@ -364,7 +369,7 @@ class Pipeline:
 
         It is the same for all sides if it has none, or if its side was given as an option.
         """
-        key = (side or "right") if self._has_option("model", "side") else None
+        key = (side or "right") if self.sided else None
         if key not in self._models:
             self._models[key] = self._component("model", **({} if key is None else {"side": key}))
         return self._models[key]
@@ -454,7 +459,8 @@ class Pipeline:
             model_name, landmarker = (self.component_names[kind] for kind in ("model", "landmarker"))
             hint += (
                 f" Transfer the landmarks: `partfit transfer-landmarks --model {model_name} --landmarker "
-                f"{landmarker}` with the options of this fit; or give the file of an embedding."
+                f"{landmarker}`, with --model-path for a model that reads a file and --on joints for "
+                "landmarks inside, such as a hand's; or give the file of an embedding."
             )
         return (
             f"No embedding of the landmark scheme {scheme!r} on the topology {topology!r}; it has "
@@ -488,7 +494,7 @@ class Pipeline:
     def _run(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Instance]]:
         """The fitted parts in each picture."""
         detections = self._locate(pictures, clock)
-        if self._has_option("model", "side"):
+        if self.sided:
             _check_sides(self.landmarker, detections)
         found = self.fit(pictures, detections)
         clock.lap("fit")
@@ -533,7 +539,7 @@ class Pipeline:
 
     def _by_model(self, detections: Sequence[Detection]) -> list[tuple[ParametricModel, list[int]]]:
         """The models to fit, and which detections are theirs."""
-        sided = bool(detections) and self._has_option("model", "side")
+        sided = bool(detections) and self.sided
         groups: dict[str | None, list[int]] = {}
         for place, detection in enumerate(detections):
             if sided and detection.side is None:

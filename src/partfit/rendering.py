@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter, minimum_filter
 
@@ -119,6 +119,13 @@ def surface_distances(
 ) -> Float[np.ndarray, " points"]:
     """How far (N,) points are from the nearest surface, metres, inside or outside; needs a mesh."""
     return _Scene(meshes).distances(_checked_points(points))
+
+
+def closest_surface_points(
+    points: Float[np.ndarray, "points 3"], mesh: Mesh
+) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
+    """The nearest spot of a mesh to each of N points: its face (N,), and barycentric coordinates (N, 3)."""
+    return _Scene([mesh]).closest(_checked_points(points))
 
 
 def _checked_points(points: np.ndarray) -> Float[np.ndarray, "points 3"]:
@@ -317,6 +324,16 @@ class _Scene:
     def distances(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
         """From points to the nearest surface."""
         return self._caster.compute_distance(self._tensor(points.astype(np.float32))).numpy().astype(float)
+
+    def closest(
+        self, points: Float[np.ndarray, "points 3"]
+    ) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
+        """The face, and where in it, that is nearest to points."""
+        answer = self._caster.compute_closest_points(self._tensor(points.astype(np.float32)))
+        u, v = np.clip(answer["primitive_uvs"].numpy().astype(float), 0, 1).T
+        barycentric = np.clip(np.stack([1 - u - v, u, v], axis=1), 0, 1)
+        face = answer["primitive_ids"].numpy().astype(np.int64)
+        return face, barycentric / barycentric.sum(axis=1, keepdims=True)
 
     def cast(self, directions: Float[np.ndarray, "*rays 3"]) -> _Hits:
         """What rays of these directions, of any length, meet first."""

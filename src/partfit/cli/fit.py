@@ -12,6 +12,7 @@ import click
 
 from partfit.cli import options
 from partfit.cli.pipelines import build_pipelines
+from partfit.cli.transfer import transfer_missing
 from partfit.errors import ComponentError, InputError
 from partfit.files import RESULT_FORMATS, ResultFormat
 
@@ -28,7 +29,8 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
 @options.inputs
 @options.out
 @options.components
-@options.model_components
+@options.model
+@click.option("--fitter", metavar="NAME", help="Fitter; default: the recipe's.")
 @click.option(
     "--embedding",
     "embeddings",
@@ -93,6 +95,8 @@ def fit(
     `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png` and, with --panel,
     `stem-panel.png`; the resolved configuration goes to `partfit.toml`. What an earlier fit of the picture
     left there is removed. A bad input is named on stderr and gives exit code 1; the others finish.
+    Where nobody knows how the landmarks lie on the model, they are transferred first, once, as by
+    `partfit transfer-landmarks`.
     """
     from partfit import rendering
     from partfit.config import write_toml
@@ -107,6 +111,8 @@ def fit(
     expanded, failures = options.pictures(inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
+    for pipeline in pipelines:
+        transfer_missing(pipeline)
     for scheme in schemes:
         if not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
             pipelines[0].find_embedding(scheme)  # which says what there is

@@ -49,17 +49,11 @@ def components(command: Command) -> Command:
     return command
 
 
-def model_components(command: Command) -> Command:
-    """Options that choose what is fitted and how."""
-    for option in reversed(
-        [
-            click.option("--model", metavar="NAME", help="Model; default: the recipe's."),
-            click.option("--model-path", metavar="PATH", help="File of a model that reads one: its `path`."),
-            click.option("--fitter", metavar="NAME", help="Fitter; default: the recipe's."),
-        ]
-    ):
-        command = option(command)
-    return command
+def model(command: Command) -> Command:
+    """Options that choose the model."""
+    name = click.option("--model", metavar="NAME", help="Model; default: the recipe's.")
+    path = click.option("--model-path", metavar="PATH", help="File of a model that reads one: its `path`.")
+    return name(path(command))
 
 
 def pictures(inputs: Sequence[str]) -> tuple[list[Path], int]:

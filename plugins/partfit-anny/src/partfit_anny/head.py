@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
 from partfit_anny.head_assets import TOPOLOGY, HeadArrays, head_arrays
@@ -37,7 +37,7 @@ REGION_COLORS = {
     "left_eyeball": (0.93, 0.92, 0.91),
     "right_eyeball": (0.93, 0.92, 0.91),
 }
-IRIS, PUPIL = (0.32, 0.22, 0.14), (0.04, 0.04, 0.04)
+IRIS, PUPIL, BROW = (0.32, 0.22, 0.14), (0.04, 0.04, 0.04), (0.20, 0.14, 0.10)
 #: Radii around the front pole of an eyeball, metres.
 IRIS_RADIUS, PUPIL_RADIUS = 0.006, 0.0026
 
@@ -110,6 +110,7 @@ class AnnyHead(SkinnedModel):
 def _colors(head: HeadArrays) -> Float[np.ndarray, "vertices 3"]:
     """Natural colour of each vertex, sRGB."""
     colors = np.tile(SKIN, (len(head.v_template), 1))
+    colors[_brows(head)] = BROW
     for region, color in REGION_COLORS.items():
         colors[head.regions[region]] = color
     for side in ("left", "right"):
@@ -119,3 +120,11 @@ def _colors(head: HeadArrays) -> Float[np.ndarray, "vertices 3"]:
         colors[eyeball[from_pole < IRIS_RADIUS]] = IRIS
         colors[eyeball[from_pole < PUPIL_RADIUS]] = PUPIL
     return colors
+
+
+def _brows(head: HeadArrays) -> Bool[np.ndarray, " vertices"]:
+    """The vertices under the eyebrows: bands that narrow outwards, arched above the eyes."""
+    x, y, z = head.v_template.T
+    along = (np.abs(x) - 0.013) / 0.040
+    arch = 0.0195 + 0.006 * np.sin(np.clip(along, 0, 1) * np.pi * 0.75)
+    return (along > 0) & (along < 1) & (np.abs(y - arch) < 0.0040 - 0.0025 * along) & (z > -0.02)
