@@ -1,6 +1,7 @@
 """Accuracy on labelled photographs of hands: how far landmarks and fitted hand are from 21 labelled points.
 
     python benchmarks/hands.py LABELS.json [--variant lite] [--one-look] [--looks N]
+    python benchmarks/hands.py LABELS.json --model mano --model-path FOLDER
 
 LABELS.json is a list of {"image": file name beside it, "keypoints": [[x, y], ...21], "keypoints_3d":
 [[x, y, z], ...21], "side": "left" or "right"}, one entry a hand, in the order of the scheme `hand21`: pixels,
@@ -35,15 +36,20 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=1, help="at the final crop of each hand")
     parser.add_argument("--prior-weight", type=float, help="of betas and hand_pose, for the recipe's")
     parser.add_argument("--hidden-scale", type=float, default=1.0, help="of the last stage")
+    parser.add_argument("--model", help="another one than the recipe's, with a recipe hand/MODEL of its own")
+    parser.add_argument("--model-path", help="file of a model that reads one")
     arguments = parser.parse_args()
     options = {"variant": arguments.variant, "refine": not arguments.one_look, "looks": arguments.looks}
-    settings = settings_with(arguments.prior_weight, arguments.hidden_scale)
-    print(json.dumps(evaluate(arguments.labels, settings, **options), indent=1))
+    recipe = "hand" if arguments.model is None else f"hand/{arguments.model}"
+    settings = settings_with(recipe, arguments.prior_weight, arguments.hidden_scale)
+    path = {} if arguments.model_path is None else {"path": arguments.model_path}
+    model = None if arguments.model is None else Choice(arguments.model, path)
+    print(json.dumps(evaluate(arguments.labels, settings, model, **options), indent=1))
 
 
-def settings_with(prior_weight: float | None, hidden_scale: float) -> FitSettings:
+def settings_with(recipe: str, prior_weight: float | None, hidden_scale: float) -> FitSettings:
     """The recipe's settings with another weight of the priors or another treatment of hidden landmarks."""
-    settings = create("recipe", "hand").settings
+    settings = create("recipe", recipe).settings
     first, last = settings.stages
     priors = settings.prior_weights
     if prior_weight is not None:
@@ -52,11 +58,13 @@ def settings_with(prior_weight: float | None, hidden_scale: float) -> FitSetting
     return attrs.evolve(settings, stages=stages, prior_weights=priors)
 
 
-def evaluate(labels: Path, settings: FitSettings, **options: object) -> dict[str, object]:
+def evaluate(
+    labels: Path, settings: FitSettings, model: Choice | None, **options: object
+) -> dict[str, object]:
     """The figures of one label file, with such settings of the fit and options of the landmarker."""
     hands = json.loads(labels.read_text(encoding="utf-8"))
     names = sorted({hand["image"] for hand in hands})
-    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options), settings=settings)
+    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options), model=model, settings=settings)
     results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
     rows = [measured(hand, results[hand["image"]]) for hand in hands]
     found = [row for row in rows if row is not None]

@@ -1,8 +1,8 @@
 """Write measured figures into benchmarks/README.md.
 
-python benchmarks/table.py SPEED.json FACES.json HANDS.json CALIBRATION.json: `partfit bench --picture PHOTO
---out SPEED.json` wrote the first file, and the standard output of `faces.py`, `hands.py` and `calibration.py`
-is the others.
+python benchmarks/table.py SPEED.json MODELS.json FACES.json HANDS.json CALIBRATION.json: `partfit bench
+--picture PHOTO --out SPEED.json` wrote the first file, and the standard output of `models.py`, `faces.py`,
+`hands.py` and `calibration.py` is the others.
 """
 
 import json
@@ -14,8 +14,16 @@ MARK = "<!-- measured -->\n"
 
 
 def main(*files: Path) -> None:
-    speed, faces, hands, calibration = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    lines = [*speed_lines(speed), *faces_lines(faces), *hands_lines(hands), *calibration_lines(calibration)]
+    speed, models, faces, hands, calibration = (
+        json.loads(file.read_text(encoding="utf-8")) for file in files
+    )
+    lines = [
+        *speed_lines(speed),
+        *models_lines(models),
+        *faces_lines(faces),
+        *hands_lines(hands),
+        *calibration_lines(calibration),
+    ]
     head = README.read_text(encoding="utf-8").partition(MARK)[0]
     README.write_text(head + MARK + "\n".join(lines), encoding="utf-8")
 
@@ -55,6 +63,24 @@ def fit_table(rows: list[dict], figure: str) -> list[str]:
             + " |"
             for landmarks, parameters in sizes
         ),
+    ]
+
+
+def models_lines(report: dict) -> list[str]:
+    raw, converted = report["loading_s"].values()
+    timed = report["ms_an_item"]
+    return [
+        "\n## A model of FLAME's size\n",
+        f"{report['threads']} threads; the matrix product took {report['gemm_1024_ms']:.1f} ms in this run.",
+        f"Loading: {raw:.2f} s from the official form, a pickle, {converted:.2f} s converted.",
+        f"{report['landmarks']} landmarks at batch {report['batch']}, milliseconds an item:\n",
+        "| what | ms |",
+        "| --- | ---: |",
+        f"| landmarks | {timed['landmarks']:.2f} |",
+        f"| with their Jacobian by 200 coefficients | {timed['landmarks_and_jacobian_200']:.2f} |",
+        f"| with their Jacobian by all 218 parameters | {timed['landmarks_and_jacobian_218']:.2f} |",
+        f"| normal equations of a fit | {timed['normal_equations']:.2f} |",
+        "",
     ]
 
 

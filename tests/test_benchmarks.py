@@ -81,6 +81,7 @@ def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
     speed = bench.run_benchmarks(repeats=1, picture=str(ROOT / "examples" / "astronaut.jpg"))
     reports = {
         "speed": json.dumps(speed),
+        "models": run("models.py", "--repeats", 1, "--batch", 1),
         "faces": run("faces.py", faces),
         "hands": run("hands.py", hands),
         "calibration": run("calibration.py", faces, "--hands", hands),
@@ -93,6 +94,7 @@ def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
     subprocess.run([sys.executable, tmp_path / "table.py", *files], check=True)
     page = (tmp_path / "README.md").read_text()
     assert page.startswith((ROOT / "benchmarks" / "README.md").read_text().partition("<!-- measured -->")[0])
+    assert "| with their Jacobian by 200 coefficients |" in page
     assert "2 of 2 labelled faces found" in page
     assert "8 of 8 labelled hands found, with the right side: 8" in page
     assert "| 8 looks, held-out pictures |" in page

@@ -1,6 +1,7 @@
 """A body part of a third party, with two sides, without any change to the core."""
 
 import json
+import tomllib
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from partfit.pipeline import Choice, Pipeline, PipelineConfig
 from partfit.registry import Registry
+from partfit.testing.synthetic import synthetic_model
 
 
 @pytest.fixture
@@ -54,3 +56,26 @@ def test_a_table_is_laid_over_the_recipe_of_its_model(registry):
     config = PipelineConfig.from_table({"part": "flap", "model": {"name": "flap"}}, registry)
     assert len(config.settings.stages) == 1
     assert len(PipelineConfig.from_table({"part": "flap"}, registry).settings.stages) == 2
+
+
+def test_a_model_given_as_an_object_takes_its_recipe_too(registry):
+    own = Pipeline("flap", model=registry.create("model", "flap"), registry=registry)
+    assert len(own.settings.stages) == 1
+    other = Pipeline("flap", model=synthetic_model(), registry=registry)
+    assert len(other.settings.stages) == 2
+
+
+def test_a_model_chosen_beside_a_file_takes_its_recipe(site, tmp_path):
+    site.install("sided")
+    from PIL import Image
+
+    Image.new("RGB", (320, 240)).save(tmp_path / "grey.png")
+    (tmp_path / "run.toml").write_text('part = "flap"\nfocal = 400.0\n')
+    command = ("fit", str(tmp_path / "grey.png"), "--config", str(tmp_path / "run.toml"), "--no-overlay")
+    for chosen, n_stages in (((), 2), (("--model", "flap"), 1)):
+        out = tmp_path / f"out{n_stages}"
+        done = site.run(*command, *chosen, "--out", str(out), plugins="sided")
+        assert done.returncode == 0, done.stderr
+        written = tomllib.loads((out / "partfit.toml").read_text())
+        assert len(written["settings"]["stages"]) == n_stages
+        assert written["focal"] == 400.0

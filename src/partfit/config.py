@@ -4,9 +4,10 @@ The annotations that a configuration may use are `bool, int, float, str, pathlib
 `tuple[T, ...]`, `tuple[A, B]`, `dict[str, T]`, unions of these and None, and other attrs classes. Any other
 class is accepted as it is, by `isinstance`, for values passed in Python; it cannot be written to TOML.
 
-Values are checked, not coerced: "3" is not an integer and 1 is not a boolean. Three exceptions, because TOML
-cannot say it: an integer is accepted for a float, a string for a path, and a list for a tuple. NumPy scalars
-become Python ones. In a union, the first member that accepts the value takes it.
+Values are checked, not coerced: "3" is not an integer and 1 is not a boolean. Four exceptions, since TOML and
+people cannot say it: an integer is accepted for a float, a string for a path and a path for a string, and a
+list for a tuple. NumPy scalars become Python ones. In a union, the first member that accepts the value takes
+it.
 
 A field without a default may say in its metadata, under `hint`, where its value is to be had: the error of a
 missing one ends with that.
@@ -223,7 +224,7 @@ _SCALARS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "a boolean"),
     int: (numbers.Integral, "an integer"),
     float: (numbers.Real, "a number"),
-    str: (str, "a string"),
+    str: ((str, Path), "a string"),
     Path: ((str, Path), "a path (a string)"),
     types.NoneType: (types.NoneType, "None"),
 }

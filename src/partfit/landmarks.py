@@ -151,8 +151,15 @@ class LandmarkEmbedding:
 
     @property
     def hash(self) -> str:
-        """Digest of all that it holds: the scheme's hash, the topology, the rows, their reliability."""
-        return content_hash(self.scheme.hash, self.topology, self.indices, self.weights, self.reliability)
+        """Digest of all that it holds, see `hash_parts`."""
+        return content_hash(*self.hash_parts())
+
+    def hash_parts(self) -> tuple[np.ndarray | str, ...]:
+        """What the hash is taken of: the scheme's hash, the topology, the rows, their reliability.
+
+        A subclass that says more about where landmarks lie adds that.
+        """
+        return self.scheme.hash, self.topology, self.indices, self.weights, self.reliability
 
     def apply(self, points: Float[np.ndarray, "*batch points 3"]) -> Float[np.ndarray, "*batch landmarks 3"]:
         """The landmarks (*batch, L, 3) of a model's points (*batch, V + virtual, 3)."""

@@ -123,11 +123,7 @@ class PipelineConfig:
         Raises:
             ComponentError: if there is no such recipe.
         """
-        if self.model is not None:
-            own = f"{self.part}/{self.model.name.rpartition(':')[2]}"
-            if any(record.name == own for record in registry.components("recipe")):
-                return registry.create("recipe", own)
-        return registry.create("recipe", self.part)
+        return _recipe(registry, self.part, self.model)
 
     def resolved(self, registry: Registry) -> PipelineConfig:
         """The configuration with all that it leaves to its recipe filled in.
@@ -342,7 +338,9 @@ class Pipeline:
             device=device,
             dtype=dtype,
         )
-        self.recipe = part if isinstance(part, Recipe) else self.config.recipe(self.registry)
+        self.recipe = (
+            part if isinstance(part, Recipe) else _recipe(self.registry, part, self.config.model or model)
+        )
         self.embeddings = tuple(
             given if isinstance(given, LandmarkEmbedding) else read_embedding(given) for given in embeddings
         )
@@ -372,7 +370,18 @@ class Pipeline:
         key = (side or "right") if self.sided else None
         if key not in self._models:
             self._models[key] = self._component("model", **({} if key is None else {"side": key}))
+            if key is None:
+                self._check_embeddings(self._models[key])
         return self._models[key]
+
+    def _check_embeddings(self, model: ParametricModel) -> None:
+        """Refuse given embeddings that lie on another model."""
+        for given in self.embeddings:
+            if given.topology != model.topology.name:
+                raise ConfigError(
+                    f"embeddings: the {given.label} does not lie on the model "
+                    f"{self.component_names['model']!r}, of topology {model.topology.name!r}."
+                )
 
     @cached_property
     def fitter(self) -> Fitter:
@@ -429,7 +438,7 @@ class Pipeline:
         """Whether a landmark scheme lies on this pipeline's model, or on that of a side."""
         try:
             self.find_embedding(scheme, model)
-        except ComponentError:
+        except (ComponentError, InputError):  # none, or one that its model cannot make
             return False
         return True
 
@@ -718,6 +727,25 @@ def _check_sides(landmarker: Landmarker, found: Sequence[Sequence[Detection]]) -
             f"{type(landmarker).__module__}.{type(landmarker).__name__}.locate returned a detection without "
             "a side; the model has a left and a right one. Give the model a side as an option."
         )
+
+
+def _recipe(registry: Registry, part: str, model: Any) -> Recipe:
+    """The recipe `part/model` of a part for a model, a `Choice` or an object; where there is none, `part`."""
+    recipes = [record.name for record in registry.components("recipe")]
+    for name in recipes:
+        if name.startswith(f"{part}/") and _is_named(registry, model, name.removeprefix(f"{part}/")):
+            return registry.create("recipe", name)
+    return registry.create("recipe", part)
+
+
+def _is_named(registry: Registry, model: Any, name: str) -> bool:
+    """Whether a `Choice` of a model, or a model, is the component of that name."""
+    if isinstance(model, Choice):
+        return model.name.rpartition(":")[2] == name
+    try:
+        return model is not None and registry.resolve("model", name) is type(model)
+    except ComponentError:
+        return False
 
 
 _BASES = {"detector": Detector, "landmarker": Landmarker, "model": ParametricModel, "fitter": Fitter}

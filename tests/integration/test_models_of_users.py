@@ -1,6 +1,7 @@
 """Models whose files users bring, from the file to the fitted photograph, on made-up files of full size."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 import partfit
 from partfit.cli import main
+from partfit.embedding_files import write_embedding
 from partfit.testing.official.flame import flame_content, write_companions, write_flame
 from partfit.testing.official.mano import mano_entries, write_mano
 
@@ -100,4 +102,33 @@ def test_a_model_that_needs_a_file_says_so(photo, tmp_path):
     assert "https://flame.is.tue.mpg.de" in done.stderr
     done = run("fit", photo, "--model-path", "x.pkl", "--out", tmp_path / "out")
     assert done.exit_code == 1
-    assert "anny-head.path: unknown key" in done.stderr
+    assert "--model-path: the model 'anny-head' reads no file" in done.stderr
+
+
+def test_the_configuration_of_a_run_means_the_same_from_everywhere(flame, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(flame)
+    done = run(
+        *(
+            "fit",
+            photo,
+            "--model",
+            "flame",
+            "--model-path",
+            "flame2023.pkl",
+            "--out",
+            tmp_path,
+            "--no-overlay",
+        ),
+        *("--set", "model.options.mediapipe_embedding=mediapipe_landmark_embedding.npz", "--format", "obj"),
+    )
+    assert done.exit_code == 0, done.output
+    written = tomllib.loads((tmp_path / "partfit.toml").read_text())
+    assert written["model"]["options"]["path"] == str(flame / "flame2023.pkl")
+
+
+def test_an_embedding_of_another_model_is_refused(photo, tmp_path):
+    embedding = partfit.create("embedding", "anny-hand-right/hand21")
+    write_embedding(embedding, tmp_path / "hand.safetensors")
+    done = run("fit", photo, "--embedding", tmp_path / "hand.safetensors", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "does not lie on the model 'anny-head'" in done.stderr

@@ -170,3 +170,10 @@ def test_a_contour_needs_its_choice():
             choices_indices=[[[0]]],
             choices_weights=[[[1.0]]],
         )
+
+
+def test_the_hash_tells_choices_apart():
+    one = contour()
+    assert one.hash == contour().hash
+    assert one.hash != contour(choices_indices=one.choices_indices[::-1]).hash
+    assert one.hash != contour(contour=[17, 3, 5]).hash

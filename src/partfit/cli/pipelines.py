@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from partfit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Pipeline, PipelineConfig
+    from partfit.pipeline import Choice, Pipeline, PipelineConfig
 
 #: Keys that have an option of their own; they decide what the other keys mean.
 _OWN_OPTION = ("part", "preset", "detector", "landmarker", "model", "fitter")
@@ -32,7 +32,7 @@ def build_pipelines(
     """
     from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig, check_one_camera
 
-    configs = _read_configs(config) if config else (PipelineConfig(),)
+    configs = _read_configs(config, chosen.get("model")) if config else (PipelineConfig(),)
     if part:
         configs = tuple(_config_of_part(name, configs) for name in _part_names(part))
     given = {name: value for name, value in chosen.items() if value not in (None, ())}
@@ -72,8 +72,8 @@ def _part_names(part: Sequence[str]) -> list[str]:
     return names
 
 
-def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
-    """The configurations of a file, each laid over its recipe."""
+def _read_configs(file: str, model: str | None) -> tuple[PipelineConfig, ...]:
+    """The configurations of a file, each laid over its recipe: that of a model that was chosen, if any."""
     from partfit.config import from_dict, read_table
     from partfit.errors import ComponentError
     from partfit.pipeline import PipelineConfig, RunConfig
@@ -82,13 +82,22 @@ def _read_configs(file: str) -> tuple[PipelineConfig, ...]:
     table, registry = read_table(file), default_registry()
     try:
         if "pipelines" not in table:
-            return (PipelineConfig.from_table(table, registry),)
+            return (PipelineConfig.from_table(_with_model(table, model), registry),)
         tables = table["pipelines"]
         if isinstance(tables, list) and all(isinstance(one, dict) for one in tables):
-            table["pipelines"] = [PipelineConfig.from_table(one, registry) for one in tables]
+            configs = [PipelineConfig.from_table(_with_model(one, model), registry) for one in tables]
+            table["pipelines"] = configs
         return from_dict(RunConfig, table).pipelines
     except (ConfigError, ComponentError) as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def _with_model(table: dict[str, Any], model: str | None) -> dict[str, Any]:
+    """A configuration with a model in place of its own, whose options go with it."""
+    own = table.get("model")
+    if model is None or (isinstance(own, dict) and own.get("name") == model):
+        return table
+    return {**table, "model": {"name": model}}
 
 
 def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
@@ -117,14 +126,40 @@ def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     values: dict[str, Any] = {
         name: Choice(value) if name in COMPONENT_KINDS else value for name, value in given.items()
     }
-    path = values.pop("model_path", None)
-    if path is not None:
+    if "model" in values and base.model is not None and base.model.name == values["model"].name:
+        values["model"] = base.model  # with its options
+    if "model_path" in values:
         model = values.get("model") or base.model or Choice(base.recipe(default_registry()).model)
-        values["model"] = attrs.evolve(model, options={**model.options, "path": path})
+        values["model"] = _with_path(model, values.pop("model_path"))
+    if "embeddings" in values:
+        values["embeddings"] = tuple(_absolute(path) for path in values["embeddings"])
     for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
         if name in values:
             values.setdefault(rival, None)  # the file's, which the option takes the place of
     return attrs.evolve(base, **values)
+
+
+def _with_path(model: Choice, path: str) -> Choice:
+    """A model with the file that it is to read.
+
+    Raises:
+        ConfigError: if it reads none.
+    """
+    import attrs
+
+    from partfit.registry import default_registry
+
+    config = getattr(default_registry().resolve("model", model.name), "Config", None)
+    if config is None or "path" not in attrs.fields_dict(config):
+        raise ConfigError(f"--model-path: the model {model.name!r} reads no file. Leave it out.")
+    return attrs.evolve(model, options={**model.options, "path": _absolute(path)})
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same from every folder: the configuration of a run is kept with its results."""
+    from pathlib import Path
+
+    return str(Path(path).expanduser().absolute())
 
 
 def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfig | dict[str, Any]:

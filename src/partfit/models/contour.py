@@ -53,6 +53,10 @@ class ContourEmbedding(LandmarkEmbedding, ABC):
         if (rows < 0).any() or not np.allclose(self.choices_weights.sum(axis=-1), 1.0, atol=1e-5):
             raise InputError(f"The rows to choose of {self.label} must have indices >= 0 and each sum to 1.")
 
+    def hash_parts(self) -> tuple[np.ndarray | str, ...]:  # noqa: D102 (inherited)
+        own = (self.contour, self.choices_indices, self.choices_weights)
+        return (*LandmarkEmbedding.hash_parts(self), *own)
+
     @property
     def highest_point(self) -> int:  # noqa: D102 (inherited)
         return int(max(self.indices.max(initial=-1), self.choices_indices.max(initial=-1)))

@@ -1,4 +1,4 @@
-"""Speed of the model `flame` on a file of full size, as JSON: `python tools/measure.py`.
+"""Speed of the model `flame` on a made-up file of full size, as JSON: `python benchmarks/models.py`.
 
 Loading: the model from the official form (a pickle with chumpy arrays), and from what `partfit convert` makes
 of it. Jacobian: landmarks of 1609 vertices and their derivative in the picture, float32, milliseconds an
@@ -67,7 +67,6 @@ def jacobian_figures(path: Path, folder: Path, batch: int, repeats: int) -> dict
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=10)
@@ -90,7 +89,7 @@ def main() -> None:
         "threads": chosen.threads,
         "gemm_1024_ms": gemm,
         "loading_s": loading,
-        "jacobian": jacobian,
+        **jacobian,
     }
     print(json.dumps(report, indent=2))
 
