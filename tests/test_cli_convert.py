@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors
+import safetensors.numpy
+import torch
 from click.testing import CliRunner, Result
 
 from partfit.cli import main
@@ -93,14 +96,39 @@ def test_the_source_is_not_overwritten(source: Path, tmp_path: Path) -> None:
     assert convert(source, target).exit_code == 0  # an earlier copy may be replaced
 
 
+def test_numbers_of_torch_are_converted(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": torch.tensor(3), "b": torch.zeros(0, 3)}, 2))
+    result = convert(tmp_path / "a.pkl", tmp_path / "a.safetensors")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert read_model_file(tmp_path / "a.safetensors").entries["a"] == 3
+
+
+def test_names_are_printed_without_control_characters(tmp_path: Path) -> None:
+    write_pickle(tmp_path / "a.pkl", {"\x1b[2J\n": np.zeros(1)})
+    result = convert(tmp_path / "a.pkl", tmp_path / "a.safetensors")
+    assert result.stdout.splitlines()[1:] == ["  \\x1b[2J\\n  float64 (1,)"]
+
+
 def test_failures_are_named_and_leave_nothing(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder.safetensors").mkdir()
     attack = tmp_path / "attack.pkl"
     attack.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    unnamed, no_text, twice = (tmp_path / f"{name}.pkl" for name in ("unnamed", "no_text", "twice"))
+    write_pickle(unnamed, {"": np.zeros(1)})
+    no_text.write_bytes(pickle.dumps({"\udcff": np.zeros(1)}, 0))
+    write_pickle(twice, {"a/b": np.zeros(1), "a": {"b": np.zeros(1)}})
+    deep = tmp_path / "deep.safetensors"
+    tree = {"partfit.entries": "[" * 900 + "]" * 900}
+    safetensors.numpy.save_file({"a": np.zeros(1)}, deep, tree)
     before = sorted(tmp_path.rglob("*"))
     for first, second, message in [
         (source, tmp_path / "flame.npz", "expected a name that ends in .safetensors"),
+        (tmp_path / "missing.pkl", tmp_path / "flame.npz", "expected a name that ends in .safetensors"),
+        (unnamed, tmp_path / "flame.safetensors", "expected a name for every entry"),
+        (no_text, tmp_path / "flame.safetensors", "a name in it is no text"),
+        (twice, tmp_path / "flame.safetensors", "found 'a/b' twice"),
+        (deep, tmp_path / "flame.safetensors", "nested too deep"),
         (source, tmp_path / "file" / "flame.safetensors", "Cannot write in the folder"),
         (source, tmp_path / "folder.safetensors", "found a folder or a device"),
         (tmp_path / "missing.pkl", tmp_path / "flame.safetensors", "found no such file"),

@@ -15,7 +15,6 @@ from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
 from partfit.models import ContourEmbedding, ParameterGroup, ParametricModel, SkinnedModel, Topology
 from partfit.models.base import ForwardModeLandmarks
 from partfit.recipe import FitSettings, Recipe
-from partfit.testing import conformance
 from partfit.testing.conformance import (
     DetectorConformance,
     EmbeddingConformance,
@@ -24,6 +23,7 @@ from partfit.testing.conformance import (
     ModelConformance,
     RecipeConformance,
 )
+from partfit.testing.conformance import recipe as recipe_module
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model
 
 
@@ -682,7 +682,7 @@ def recipe(*stages, part="blob", **options):
 
 def recipe_suite(monkeypatch, tested, registered=None, name="blob", registry=None, **methods):
     registry = registry or Parts(registered or tested, name)
-    monkeypatch.setattr(conformance, "default_registry", lambda: registry)
+    monkeypatch.setattr(recipe_module, "default_registry", lambda: registry)
     return suite_of(RecipeConformance, tested, **methods)
 
 

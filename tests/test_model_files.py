@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import pickletools
 import sys
@@ -98,33 +99,33 @@ def test_pickles_of_python_3_of_every_protocol_are_read(protocol: int, tmp_path:
     tensor = torch.arange(6, dtype=torch.int32).reshape(2, 3)
     entries = {
         **ENTRIES,
-        **{kind: getattr(scipy.sparse, kind)(dense) for kind in ("csc_matrix", "csr_array", "coo_matrix")},
+        **{kind: getattr(scipy.sparse, kind)(dense) for kind in ("csc_matrix", "csr_array")},
         "number": np.float32(0.25),
         "text": np.str_("lbs"),
         "bytes": b"lbs",
         "no bytes": b"",
         "set": {3},
-        "frozen": frozenset([3]),
         "texts": np.array(["a", "bc"]),
-        "objects": np.array([["a", None], [1, np.arange(2)]], dtype=object),
+        "objects": np.array(["a", None, 1, np.arange(2)], dtype=object),
         "tensor": tensor.T,
         "half": torch.ones(2, dtype=torch.float16),
+        "number of torch": torch.tensor(3.5),
         7: 1,
     }
     path.write_bytes(pickle.dumps(entries, protocol))
     expected = {
         **ENTRIES,
-        **dict.fromkeys(("csc_matrix", "csr_array", "coo_matrix"), dense),
+        **dict.fromkeys(("csc_matrix", "csr_array"), dense),
         "number": 0.25,
         "text": "lbs",
         "bytes": "lbs",
         "no bytes": "",
         "set": [3],
-        "frozen": [3],
         "texts": ["a", "bc"],
-        "objects": [["a", None], [1, np.arange(2)]],
+        "objects": ["a", None, 1, np.arange(2)],
         "tensor": tensor.numpy().T,
         "half": np.ones(2, np.float16),
+        "number of torch": np.array(3.5, np.float32),
         "7": 1,
     }
     assert_same(read_model_file(path).entries, expected)
@@ -291,6 +292,10 @@ def test_what_safetensors_cannot_hold_is_refused(tmp_path: Path) -> None:
         write_model_file(tmp_path / "a.safetensors", {"a": 1j}, {})
     with pytest.raises(OutputError, match="found 'a/b' twice"):
         write_model_file(tmp_path / "a.safetensors", {"a/b": np.zeros(1), "a": {"b": np.zeros(1)}}, {})
+    with pytest.raises(OutputError, match="found an empty one"):
+        write_model_file(tmp_path / "a.safetensors", {"": np.zeros(1)}, {})
+    with pytest.raises(OutputError, match="a name in it is no text"):
+        write_model_file(tmp_path / "a.safetensors", {"\udcff": np.zeros(1)}, {})
     with pytest.raises(OutputError, match=r"expected a name that ends in \.safetensors"):
         write_model_file(tmp_path / "a.npz", {}, {})
     with pytest.raises(OutputError, match=r"Cannot write .*: No such file or directory"):
@@ -313,11 +318,20 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
         ("model.pkl", HTML, "a web page, perhaps the form to log in before the download"),
         ("model.npz", HTML, "a web page, perhaps the form to log in before the download"),
         ("model.pkl", b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG picture"),
-        ("model.pkl", b"PK\x03\x04", "a zip archive"),
+        ("model.pkl", b"\xef\xbb\xbf" + HTML, "a web page"),
+        ("model.pkl", b"<?xml version='1.0'?>" + HTML, "a web page"),
+        ("model.pkl", b"<!-- page -->" + HTML, "a web page"),
+        ("model.safetensors", HTML, "a web page"),
+        ("model.npy", b'{"error": "log in"}', "a server's message (JSON) in place of the file"),
+        ("model.pkl", b'{\n  "message": "no"}', "a server's message (JSON) in place of the file"),
+        ("model.pkl", b"PK\x03\x04", "a zip archive: unpack it"),
+        ("FLAME2020.zip", b"PK\x03\x04", "a zip archive: unpack it"),
         ("model.safetensors", LFS, "a Git LFS pointer"),
         ("model.npy", b"PK\x03\x04", "a zip archive"),
         ("model.npz", b"\x93NUMPY\x01\x00", "an .npy file under another name"),
-        ("model.npz", b"some text", "it is damaged (BadZipFile: File is not a zip file)"),
+        ("model.npz", b"some text", "it is cut off or damaged: download it again"),
+        ("model.npz", b"PK\x03\x04" + bytes(99), "it is cut off or damaged: download it again"),
+        ("model.npy", b"\x93NUMPY\x03\x00" + bytes(99), "version 3.0; known are 1.0 and 2.0"),
         ("model.npy", b"some text", "it is damaged (ValueError: the magic string is not correct"),
         ("model.pkl", b"some text", "it is damaged ("),
         ("model.pkl", b"(dp1\r\nS'a'\r\np2\r\nNs.", "changed by a program that converts line ends"),
@@ -326,6 +340,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
         ("model.safetensors", b"some text", "it is damaged (SafetensorError"),
         ("model.h5", b"some text", "kind that holds models (.npz, .npy, .pkl, .safetensors), found .h5"),
         ("model", b"some text", "found a name without a suffix"),
+        ("x" * 300 + ".pkl", None, "a file that cannot be read: File name too long"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_models_are_named(
@@ -342,20 +357,55 @@ def test_files_that_are_no_models_are_named(
     assert message.endswith(". Register at example.org.")
 
 
-def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.pkl").mkdir()
-    with pytest.raises(ModelFileError, match="found a folder"):
-        read_model_file(tmp_path / "model.pkl")
+def test_folders_are_refused_and_their_files_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelFileError, match="found a folder: give one of its files: it has none of this kind"
+    ):
+        read_model_file(tmp_path)
+    for name in ("e.npz", "a.pkl", "d.npy", "b.PKL", "f.txt", "c.safetensors", "g.npz"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ModelFileError, match=r"files: a\.pkl, b\.PKL, c\.safetensors, d\.npy, e\.npz, \.\.\."
+    ):
+        read_model_file(tmp_path)
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pkl")
     (tmp_path / "endless.pkl").symlink_to("/dev/zero")
-    with pytest.raises(ModelFileError, match="found a device"):
-        read_model_file(tmp_path / "endless.pkl")
+    (tmp_path / "loop.pkl").symlink_to("loop.pkl")
+    for name, found in [
+        ("pipe.pkl", "no regular file"),
+        ("endless.pkl", "no regular file"),
+        ("loop.pkl", "no such file"),
+    ]:
+        with pytest.raises(ModelFileError, match=f"found {found}"):
+            read_model_file(tmp_path / name)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_pickle(tmp_path / "model.pkl", {"count": 1})
+    file = read_model_file("~/model.pkl")
+    assert (file.path, file.entries) == (tmp_path / "model.pkl", {"count": 1})
+    with pytest.raises(ModelFileError, match="no such file"):
+        read_model_file("~nobody-of-this-name/model.pkl")
 
 
 def test_archives_with_other_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.npz", "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    with pytest.raises(ModelFileError, match=r"it holds 'readme\.txt', which is no array"):
+        archive.writestr("a.npy", "")
+        archive.writestr("generic_model.pkl", "hello")
+    with pytest.raises(
+        ModelFileError, match=r"it is a zip archive: unpack it; it holds generic_model\.pkl\.$"
+    ):
         read_model_file(tmp_path / "model.npz")
+
+
+def test_names_in_errors_have_their_control_characters_escaped(tmp_path: Path) -> None:
+    np.savez(tmp_path / "model.npz", **{"\x1b[31mred\r": np.zeros(1)})
+    with pytest.raises(ModelFileError, match=r"found only: \\x1b\[31mred\\r\."):
+        read_model_file(tmp_path / "model.npz").reals("a", (1,))
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".npz", ".npy", ".safetensors"])
@@ -447,3 +497,17 @@ def test_what_models_cannot_use_is_named(
     assert str(caught.value).startswith(f"model.pkl: {message}")
     assert str(caught.value).endswith(". Register at example.org.")
     assert isinstance(caught.value, InputError)
+
+
+def test_extents_that_are_not_in_metres_are_named(model: ModelFile) -> None:
+    points = np.array([[0.0, 0.0, 0.1], [0.1, 0.25, 0.0]])
+    model.check_extent("v_template", points, 0.15, 0.5)
+    for scale, found in {
+        1000: "250, which looks like millimetres: scale all lengths in the file to metres",
+        100: "25, which looks like centimetres: scale",
+        1e5: "2.5e+04. Register",
+        0: "0. Register",
+    }.items():
+        with pytest.raises(ModelFileError) as caught:
+            model.check_extent("v_template", scale * points, 0.15, 0.5)
+        assert f"an extent of 0.15 to 0.5 metres of 'v_template', found {found}" in str(caught.value)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from partfit.errors import ModelFileError
 from partfit.model_files import read_model_file, write_model_file
-from partfit.safe_pickle import MAX_INSTRUCTIONS
+from partfit.safe_pickle import MAX_BYTES, MAX_STEPS
 from partfit.testing.official.pickles import write_pickle
 
 EXTENSION = 240
@@ -81,8 +81,6 @@ WORKING: dict[str, tuple[Callable[[Path], bytes], str]] = {
         ),
         "numpy.testing.rundocs",
     ),
-    "INST": (lambda c: b"(" + line(touch(c)) + b"ios\nsystem\n.", "os.system"),
-    "OBJ": (lambda c: b"(cos\nsystem\n" + line(touch(c)) + b"o.", "os.system"),
     "dotted name": (
         lambda c: b"\x80\x04" + short("ntpath") + short("os.system") + b"\x93" + short(touch(c)) + b"\x85R.",
         "ntpath.os.system",
@@ -102,6 +100,8 @@ WORKING: dict[str, tuple[Callable[[Path], bytes], str]] = {
 
 #: Pickles that Python refuses or that do harm in another way, and what the error says.
 REFUSED: dict[str, tuple[bytes, str]] = {
+    "INST": (b"(" + line("true") + b"ios\nsystem\n.", "no place"),
+    "OBJ": (b"(cnumpy\ndtype\n" + line("f8") + b"o.", "no place"),
     "foreign class": (
         b"ccopy_reg\n_reconstructor\n(csubprocess\nPopen\nc__builtin__\nobject\nNtR.",
         "subprocess.Popen",
@@ -126,12 +126,15 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "extension": (b"\x80\x02\x82" + bytes([EXTENSION]) + b"(S'true'\ntR.", "no place"),
     "long extension": (b"\x80\x02\x84" + struct.pack("<i", EXTENSION) + b".", "no place"),
     "buffer from outside": (b"\x80\x05\x97.", "no place"),
-    "keys that are lists": (b"}(]K\x01u.", "under a key that is no text or number"),
+    "keys that are lists": (b"}(]K\x01u.", "under a key that is no text or whole number"),
     "keys that are tuples": (
         b"}(" + b")" + b"\x85" * 100_000 + b"K\x01u.",
-        "under a key that is no text or number",
+        "under a key that is no text or whole number",
     ),
-    "keys that are arrays": (b"}(cnumpy\ndtype\n(S'f8'\ntRK\x01u.", "under a key that is no text or number"),
+    "keys that are arrays": (
+        b"}(cnumpy\ndtype\n(S'f8'\ntRK\x01u.",
+        "under a key that is no text or whole number",
+    ),
     "append to a dictionary": (b"}K\x01a.", "no list"),
     "items of a list": (b"](K\x01K\x01u.", "an item of no dictionary"),
     "structured array": (
@@ -146,12 +149,6 @@ def laugh(number: int) -> bytes:
     return b"](" + (b"h" + bytes([number])) * 10 + b"eq" + bytes([number + 1]) + b"0"
 
 
-def laughing_dictionary(number: int) -> bytes:
-    """An object with ten references to the one of one number less."""
-    items = b"".join(b"K" + bytes([key]) + b"h" + bytes([number]) for key in range(10))
-    return b"ccollections\nOrderedDict\n(tR(" + items + b"uq" + bytes([number + 1]) + b"0"
-
-
 def tensor(*sizes: bytes) -> bytes:
     """A tensor of PyTorch that says of itself that it has these sizes, and has a storage of two numbers."""
     content = pickle.dumps(torch.zeros(2), 2)[2:]
@@ -163,13 +160,57 @@ def tensor(*sizes: bytes) -> bytes:
 
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n(tR"
 
+TOO_MUCH = f"would need more than {MAX_BYTES} bytes"
+
+#: Five pickles, as PyTorch's storages are, of which the first ones do nothing for long.
+STORAGE = (b"N0" * (MAX_STEPS // 4) + b"N.") * 3
+
+
+def array(dtype: bytes, content: bytes) -> bytes:
+    """An array of numpy of one axis of items of one byte."""
+    return (
+        RECONSTRUCT
+        + b"(K\x01(I%d\ntcnumpy\ndtype\n(S'%s'\ntR\x89" % (len(content), dtype)
+        + b"B"
+        + struct.pack("<I", len(content))
+        + content
+        + b"tb"
+    )
+
+
+def sparse(rows: int, columns: int) -> bytes:
+    """A sparse matrix with one number."""
+    shape = b"(I%d\nI%d\nt" % (rows, columns)
+    starts = array(b"u1", bytes([0] + [1] * rows)) if rows < 10 else b"N"
+    return (
+        b"cscipy.sparse.csr\ncsr_matrix\n)\x81}(S'_shape'\n"
+        + shape
+        + b"S'indices'\n"
+        + array(b"u1", b"\0")
+        + b"S'indptr'\n"
+        + starts
+        + b"S'data'\n"
+        + array(b"i1", b"\1")
+        + b"ub"
+    )
+
+
+def again(value: bytes, times: int = 200) -> bytes:
+    """A dictionary with a list of one value many times over."""
+    return value + b"p77\n0}S'a'\n(" + b"g77\n" * times + b"ls."
+
+
 #: Small files that ask for much memory or for endless work, and what the error says.
 BOMBS: dict[str, tuple[bytes, str]] = {
     "bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b".", f"{2**60} bytes are announced"),
     "text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b".", f"{2**40} bytes are announced"),
     "number": (b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".", f"{2**31 - 1} bytes are announced"),
     "negative size": (b"\x80\x02\x8b" + struct.pack("<i", -1) + b".", "-1 bytes are announced"),
-    "digits": (b"L" + b"9" * 100_000 + b"\n.", "it is damaged (ValueError: Exceeds the limit"),
+    "digits": (b"L" + b"9" * 100_000 + b"\n.", "a whole number in it has 100000 digits"),
+    "number of many bytes": (
+        b"\x80\x02}\x8b" + struct.pack("<i", 100_000) + b"\x01" * 100_000 + b"Ns.",
+        "a whole number in it has 100000 bytes",
+    ),
     "frame": (b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"N.", f"{2**62} bytes are announced"),
     "memo": (b"\x80\x02Nr" + struct.pack("<I", 2**32 - 1) + b"j\0\0\0\0.", "it is damaged (KeyError: 0)"),
     "shape": (
@@ -180,6 +221,10 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         b"}(S'a'\n" + RECONSTRUCT + b"(K\x01(L9999999999L\ntcnumpy\ndtype\n(S'S0'\ntR\x89S''\ntbu.",
         "unknown dtype 'S0'",
     ),
+    "endless lists of no texts": (
+        b"}(S'a'\n" + RECONSTRUCT + b"(K\x01(L1099511627776L\nI0\ntcnumpy\ndtype\n(S'S1'\ntR\x89S''\ntbu.",
+        "an array of texts has 2 axes",
+    ),
     "negative shape": (
         b"}(S'a'\n" + RECONSTRUCT + b"(K\x01(I-1\nI-1\ntcnumpy\ndtype\n(S'b1'\ntR\x89S'a'\ntbu.",
         "the shape of an array is damaged",
@@ -188,6 +233,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         b"}(S'a'\n" + RECONSTRUCT + b"(K\x01(" + b"K\x01" * 1000 + b"tcnumpy\ndtype\n(S'O8'\ntR\x89]Natbu.",
         "the shape of an array is damaged",
     ),
+    "tensor of a broken size": (tensor(b"F1.0\n"), "the shape of an array is damaged"),
     "tensor of more numbers than it has": (tensor(b"I9999999\n", b"I9\n"), "has a storage of 2 numbers"),
     "list in itself": (b"}(S'a'\n]q\x00h\x00au.", "nested too deep"),
     "array in itself": (
@@ -201,17 +247,30 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     ),
     "laughs": (
         b"}(S'a'\n]q\x000" + b"".join(laugh(number) for number in range(20)) + b"h\x14u.",
-        "refer to one another endlessly",
-    ),
-    "laughs of dictionaries": (
-        b"}(S'a'\nccollections\nOrderedDict\n(tRq\x000"
-        + b"".join(laughing_dictionary(number) for number in range(20))
-        + b"h\x14u.",
-        "refer to one another endlessly",
+        f"more than {MAX_STEPS} instructions and values",
     ),
     "sparse matrix": (
-        b"}(S'a'\ncscipy.sparse.coo\ncoo_matrix\n)\x81}S'_shape'\n(I1048576\nI1048576\ntsbu.",
+        b"}(S'a'\ncscipy.sparse.csc\ncsc_matrix\n)\x81}S'_shape'\n(I1048576\nI1048576\ntsbu.",
         "a sparse matrix of 1048576 x 1048576 is too large",
+    ),
+    "sparse matrix of bytes": (again(sparse(2**12, 2**11)), "a sparse matrix of 4096 x 2048 is too large"),
+    "text again and again": (again(b"T" + struct.pack("<i", 10**6) + b"x" * 10**6), TOO_MUCH),
+    "bytes again and again": (again(b"B" + struct.pack("<I", 10**6) + b"x" * 10**6), TOO_MUCH),
+    "encoded bytes again and again": (
+        again(b"c_codecs\nencode\n(X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"tR"),
+        TOO_MUCH,
+    ),
+    "texts again and again": (again(array(b"S1", b"y" * 200_000)), f"more than {MAX_STEPS} instructions"),
+    "array again and again": (again(array(b"u1", b"y" * 10**6), 2000), TOO_MUCH),
+    "long names": (
+        b"T" + struct.pack("<i", 10**5) + b"x" * 10**5 + b"q\x000}U\x01a](" + b"}h\x00Ns" * 200 + b"es.",
+        TOO_MUCH,
+    ),
+    "storage again and again": (
+        again(
+            b"ctorch.storage\n_load_from_bytes\nB" + struct.pack("<I", len(STORAGE)) + STORAGE + b"\x85R", 1
+        ),
+        f"more than {MAX_STEPS} instructions",
     ),
 }
 
@@ -223,10 +282,11 @@ def as_object_array(content: bytes) -> bytes:
     return stream.getvalue() + content
 
 
-def as_npz(content: bytes) -> bytes:
+def as_npz(*contents: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("weights.npy", as_object_array(content))
+        for number, content in enumerate(contents):
+            archive.writestr(f"{number}.npy", as_object_array(content))
     return stream.getvalue()
 
 
@@ -300,8 +360,8 @@ def test_bombs_end_in_an_error_and_take_little_memory(bomb: str, tmp_path: Path)
 
 def test_endless_instructions_are_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
-    path.write_bytes(b"N0" * (MAX_INSTRUCTIONS // 2) + b".")
-    with pytest.raises(ModelFileError, match=f"it has more than {MAX_INSTRUCTIONS} instructions"):
+    path.write_bytes(b"N0" * (MAX_STEPS // 2) + b"N.")
+    with pytest.raises(ModelFileError, match=f"it has more than {MAX_STEPS} instructions"):
         read_model_file(path)
 
 
@@ -343,17 +403,32 @@ def test_a_tensor_of_many_rows_of_no_numbers_takes_no_memory(tmp_path: Path) -> 
     assert read_model_file(path).entries["a"].shape == (2**40, 0)
 
 
-def test_many_references_to_one_array_do_not_multiply_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each chumpy object makes eight bytes of one, again and again."""
-    path = tmp_path / "model.pkl"
-    array = pickle.dumps(np.zeros(1000, np.uint8), 2)[2:-1]
-    objects = b"".join(line(f"n{n}") + b"cchumpy.ch\nCh\n)\x81}S'x'\ng9999\nsb" for n in range(200))
-    path.write_bytes(b"\x80\x02" + array + b"p9999\n0}(" + objects + b"u.")
-    assert len(read_model_file(path).entries) == 200
-    monkeypatch.setattr("partfit.pickled_objects.MAX_BYTES", 1_000_000)
-    with pytest.raises(ModelFileError, match="would need more than 1000000 bytes"):
+def chumpy_of_sparse(count: int) -> bytes:
+    """Chumpy's arrays, which are of float64, of sparse matrices of bytes as large as they may be."""
+    made = b"cchumpy.ch\nCh\n)\x81}S'x'\n" + sparse(4, 2**20) + b"sb"
+    return b"}(" + b"".join(line(f"n{number}") + made for number in range(count)) + b"u."
+
+
+def test_all_members_of_a_file_draw_on_one_budget(tmp_path: Path) -> None:
+    """Four million float64 of a few hundred bytes each; the error comes before memory is taken."""
+    path = tmp_path / "model.npz"
+    path.write_bytes(as_npz(*[chumpy_of_sparse(2)] * 3))
+    assert len(read_model_file(path).entries) == 3
+    path.write_bytes(as_npz(*[chumpy_of_sparse(2)] * 10))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=TOO_MUCH):
+            read_model_file(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MAX_BYTES
+
+
+def test_arrays_of_texts_of_what_are_no_letters_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.npy"
+    np.save(path, np.array([0x110000], np.uint32).view("U1"))
+    with pytest.raises(ModelFileError, match=r"it is damaged \(UnicodeDecodeError"):
         read_model_file(path)
 
 
@@ -368,14 +443,48 @@ def test_headers_that_ask_for_more_than_the_file_holds_are_refused(tmp_path: Pat
         read_model_file(path)
 
 
-def test_archives_that_unpack_to_too_much_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def packed(method: int, size: int, claimed: int) -> bytes:
+    """An archive of zeros that says of its member that it has another size."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("a.npy", bytes(size))
+    content = bytearray(stream.getvalue())
+    directory = content.rindex(b"PK\x01\x02")
+    for place in (22, directory + 24):
+        content[place : place + 4] = struct.pack("<I", claimed)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("method", "claimed", "reason"),
+    [
+        (zipfile.ZIP_DEFLATED, 10, "it is damaged (BadZipFile: Bad CRC-32"),
+        (zipfile.ZIP_DEFLATED, 2**31, TOO_MUCH),
+        (zipfile.ZIP_DEFLATED, 2**29, "does not have the size that the archive names"),
+        (zipfile.ZIP_BZIP2, 10, "is packed in a way that numpy does not use"),
+        (zipfile.ZIP_LZMA, 10, "is packed in a way that numpy does not use"),
+    ],
+)
+def test_archives_that_lie_about_sizes_take_little_memory(
+    method: int, claimed: int, reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.npz"
-    np.savez_compressed(path, a=np.zeros(10**6))
-    assert read_model_file(path).entries["a"].shape == (10**6,)
-    monkeypatch.setattr("partfit.model_files.MAX_BYTES", 10**6)
-    with pytest.raises(ModelFileError, match="no model has more than 1000000"):
+    path.write_bytes(packed(method, 2**26, claimed))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            read_model_file(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reason in str(caught.value)
+    assert peak < 2**25 or claimed == 2**29
+
+
+def test_archives_of_endless_members_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"PK\x03\x04" + b"PK\x01\x02" * MAX_STEPS)
+    with pytest.raises(ModelFileError, match=f"more than {MAX_STEPS} instructions and values"):
         read_model_file(path)
 
 
@@ -385,6 +494,7 @@ def test_names_that_would_write_on_the_terminal_are_shown_harmless(tmp_path: Pat
     with pytest.raises(ModelFileError) as caught:
         read_model_file(path)
     assert str(caught.value).isprintable()
+    assert r"\x1b[2Jsystem" in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
@@ -404,7 +514,7 @@ def valid_files(folder: Path, canary: Path) -> list[Path]:
     (folder / "zero.pkl").write_bytes(pickle.dumps(entries, 0))
     others = {
         "tensor": torch.eye(2),
-        "coo": scipy.sparse.coo_array(np.eye(2)),
+        "csc": scipy.sparse.csc_matrix(np.eye(2)),
         "csr": scipy.sparse.csr_array(np.eye(2)),
     }
     (folder / "five.pkl").write_bytes(pickle.dumps({**entries, **others}, 5))

@@ -7,7 +7,8 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from partfit.pipeline import Choice, Pipeline, PipelineConfig
+from partfit.pipeline import Pipeline
+from partfit.pipeline_config import Choice, PipelineConfig
 from partfit.registry import Registry
 from partfit.testing.synthetic import synthetic_model
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Choice, Pipeline, fit, stream
+    from partfit.pipeline import Pipeline, fit, stream
+    from partfit.pipeline_config import Choice
     from partfit.registry import create, default_registry
 
     __version__: str
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Pipeline", "__version__", "create", "default_registry", "fit", "stream"]
 
 _MODULES = {
-    "Choice": "partfit.pipeline",
+    "Choice": "partfit.pipeline_config",
     "Pipeline": "partfit.pipeline",
     "create": "partfit.registry",
     "default_registry": "partfit.registry",

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from partfit.errors import InputError
+from partfit.errors import InputError, ModelFileError, OutputError, PartfitError
 from partfit.files import atomic_write
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme, content_hash
+from partfit.model_files import ModelFile, home_path, read_regular_file, safetensors_content
 from partfit.models.base import ParametricModel
 from partfit.models.contour import ContourEmbedding
+from partfit.safe_pickle import Budget
 
 #: Environment variable that names the cache folder; by default `~/.cache/partfit`.
 CACHE_VARIABLE = "PARTFIT_CACHE"
 
 _FORMAT, _VERSION = "partfit-embedding", 1
-_HOW_TO_GET = "Expected a file that `partfit transfer-landmarks` or `write_embedding` wrote."
+_EXPECTED = "the file of a landmark embedding"
+_HINT = "`partfit transfer-landmarks` and `write_embedding` write such files."
 
 
-def write_embedding(
-    embedding: LandmarkEmbedding, path: str | Path, report: Mapping[str, Any] | None = None
-) -> None:
-    """Write an embedding, whole or not at all.
+def write_embedding(embedding: LandmarkEmbedding, path: str | Path) -> None:
+    """Write an embedding with its scheme, whole or not at all.
 
     Args:
-        embedding: What to write, with its scheme.
+        embedding: What to write.
         path: The file, `.safetensors`.
-        report: How good it is, for `read_report`: whatever JSON can hold.
 
     Raises:
         InputError: for a contour, whose rows are chosen by code, or a path of another suffix.
@@ -57,7 +57,6 @@ def write_embedding(
             "version": scheme.version,
             "mirror_scheme": scheme.mirror_scheme,
         },
-        "report": dict(report or {}),
     }
     arrays = {name: getattr(embedding, name) for name in ("indices", "weights", "reliability")}
     arrays |= {"triangles": scheme.triangles, "edges": scheme.edges}
@@ -71,67 +70,95 @@ def write_embedding(
 def read_embedding(path: str | Path) -> LandmarkEmbedding:
     """The embedding of a file.
 
+    Args:
+        path: The file; may begin with `~`.
+
     Raises:
         InputError: if the file cannot be read, is of another kind, or its content was changed.
     """
-    header, arrays = _read(path)
+    file = _read(path)
+    about = _value(file, file.entries, "scheme", dict)
+    names = _value(file, about, "names", list)
+    if not all(isinstance(name, str) for name in names):
+        raise file.error("only texts in 'names' in its header", "others")
+    n = len(names)
+    rows = file.indices("indices", (n, None))
     try:
-        names = header["scheme"]
         scheme = LandmarkScheme(
-            names["name"],
-            names["names"],
-            names["version"],
-            arrays["triangles"],
-            arrays["edges"],
-            arrays.get("mirror"),
-            names["mirror_scheme"],
+            _value(file, about, "name", str),
+            names,
+            _value(file, about, "version", str),
+            file.indices("triangles", (None, 3), n),
+            file.indices("edges", (None, 2), n),
+            file.indices("mirror", (n,), n) if file.has("mirror") else None,
+            _value(file, about, "mirror_scheme", (str, type(None))),
         )
         embedding = LandmarkEmbedding(
-            scheme, header["topology"], arrays["indices"], arrays["weights"], arrays["reliability"]
+            scheme,
+            _value(file, file.entries, "topology", str),
+            rows,
+            file.reals("weights", (n, None)),
+            file.reals("reliability", (n,)),
         )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: the embedding is incomplete: {error} is missing. {_HOW_TO_GET}") from error
-    if embedding.hash != header["hash"]:
-        raise InputError(f"{path}: the content does not have the hash {header['hash']} that it names.")
+    except ModelFileError:
+        raise
+    except PartfitError as error:
+        raise file.error(_EXPECTED, f"one that cannot be: {error}".rstrip(".")) from error
+    if embedding.hash != _value(file, file.entries, "hash", str):
+        raise file.error(
+            f"content of the hash {file.entries['hash']!r}", f"{embedding.hash!r}: it was changed"
+        )
     return embedding
-
-
-def read_report(path: str | Path) -> dict[str, Any]:
-    """What the file of an embedding says of its quality.
-
-    Raises:
-        InputError: if the file cannot be read or is of another kind.
-    """
-    return dict(_read(path)[0].get("report", {}))
 
 
 def cached_embedding_path(model: ParametricModel, scheme: str) -> Path:
     """Where the transferred embedding of a scheme on a model is kept, whether or not it is there.
 
-    The name tells the topology, the scheme, and a digest of the triangles and of the vertices at zero
-    parameters: another edition of a model is another model.
+    The name tells the topology, the scheme, and a digest of the triangles, of the points at zero parameters,
+    and of the virtual points' names: another edition of a model is another model.
+
+    Raises:
+        OutputError: if there is neither a cache folder nor a home folder.
     """
     with torch.no_grad():
-        rest = model.vertices(torch.zeros(1, model.n_parameters, dtype=torch.float64))[0].numpy()
-    digest = content_hash(model.topology.faces, rest.round(6))
-    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "partfit")
-    return folder / "embeddings" / f"{model.topology.name}-{scheme}-{digest}.safetensors"
+        rest = model.points(torch.zeros(1, model.n_parameters, dtype=torch.float64))[0].numpy()
+    topology = model.topology
+    digest = content_hash(topology.faces, rest.round(6) + 0.0, "\n".join(topology.virtual_points))
+    named = re.sub(r"[^\w.-]", "_", f"{topology.name}-{scheme}")
+    return _cache_folder() / "embeddings" / f"{named}-{digest}.safetensors"
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays of an embedding's file."""
+def _cache_folder() -> Path:
+    chosen = os.environ.get(CACHE_VARIABLE)
+    folder = home_path(chosen or "~/.cache/partfit")
+    if not chosen and not folder.is_absolute():  # the home folder is not known
+        raise OutputError(f"There is no home folder to keep files in: name one in {CACHE_VARIABLE}.")
+    return folder
+
+
+def _read(path: str | Path) -> ModelFile:
+    """The header and the arrays of an embedding's file, as entries."""
+    path = home_path(path)
+    content = read_regular_file(path, _EXPECTED, (".safetensors",), _HINT)
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("partfit", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file. {_HOW_TO_GET}") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: this is no embedding: {error}. {_HOW_TO_GET}") from error
-    if header.get("format") != _FORMAT:
-        raise InputError(f"{path}: this safetensors file holds no embedding. {_HOW_TO_GET}")
+        metadata, arrays = safetensors_content(content, Budget())
+        header = json.loads(metadata.get("partfit", "{}"))
+    except Exception as error:  # a damaged file makes readers fail in any way
+        found = f"no safetensors file, or a damaged one ({error})"
+        raise ModelFileError(path, _EXPECTED, found, _HINT) from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ModelFileError(path, _EXPECTED, "a safetensors file that holds no embedding", _HINT)
     if header.get("version") != _VERSION:
-        raise InputError(
-            f"{path}: expected an embedding of version {_VERSION}, found {header.get('version')}."
-        )
-    return header, arrays
+        raise ModelFileError(path, f"an embedding of version {_VERSION}", f"{header.get('version')}", _HINT)
+    return ModelFile(path, {**header, **arrays}, _HINT)
+
+
+def _value(
+    file: ModelFile, values: Mapping[str, Any], name: str, kind: type[Any] | tuple[type[Any], ...]
+) -> Any:
+    """A value of the header, which may hold anything."""
+    if name not in values:
+        raise file.error(f"{name!r} in its header", "none")
+    if not isinstance(values[name], kind):
+        raise file.error(f"{name!r} in its header", f"a value of the type {type(values[name]).__name__}")
+    return values[name]

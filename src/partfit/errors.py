@@ -32,8 +32,19 @@ class ComponentError(PartfitError, LookupError):
     """A named component does not exist, is claimed twice, or cannot be loaded."""
 
 
+class NoEmbeddingError(ComponentError):
+    """Nobody has laid a landmark scheme on a model."""
+
+
 class ModelFileError(InputError):
     """A model file cannot be used: it is missing, damaged, unsafe, or not what it should be."""
 
     def __init__(self, path: str | PathLike[str], expected: str, found: str, hint: str = "") -> None:
-        super().__init__(f"{path}: expected {expected}, found {found}. {hint}".rstrip())
+        super().__init__(printable(f"{path}: expected {expected}, found {found}. {hint}".rstrip()))
+
+
+def printable(text: str) -> str:
+    """A text from a file for a terminal: what would move the cursor or colour the screen is escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )

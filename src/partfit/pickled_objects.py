@@ -1,33 +1,30 @@
 """The arrays in pickled model files, made of the records of `partfit.safe_pickle`.
 
-Known are numpy's arrays and numbers, scipy's sparse matrices, PyTorch's tensors, and the two kinds of chumpy
-objects that model files hold: `Ch` (an array) and `Select` (some places of a flattened array). chumpy itself
-is not needed.
+Known are numpy's arrays and numbers, scipy's compressed sparse matrices, PyTorch's tensors, and the two kinds
+of chumpy objects that model files hold: `Ch` (an array) and `Select` (some places of a flattened array).
+chumpy itself is not needed.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from partfit.safe_pickle import Call, Name, read_pickle
+from partfit.safe_pickle import Budget, Call, Name, read_pickle
 
 #: Values may be nested so deep; a published file nests two levels.
 MAX_DEPTH = 32
 
-#: No file has so many values; one that refers to the same list again and again may seem to.
-MAX_VALUES = 200_000
+#: A sparse matrix has at most so many places: 32 MiB as float64.
+MAX_DENSE_SIZE = 2**22
 
-#: A sparse matrix has at most so many places: 512 MiB as float64.
-MAX_DENSE_SIZE = 2**26
-
-#: All arrays together have at most so many bytes: 2 GiB.
-MAX_BYTES = 2**31
+#: A letter is charged as so many bytes: model files hold little text.
+TEXT_COST = 100
 
 #: How an array lies in memory: row by row, or column by column (Fortran).
 Order: TypeAlias = Literal["C", "F"]
@@ -47,8 +44,12 @@ _TORCH_STORAGES = {
 }
 
 
-def read_objects(content: bytes) -> Any:
+def read_objects(content: bytes, budget: Budget) -> Any:
     """Read a pickle of dictionaries, lists, texts, numbers and arrays, without running anything in it.
+
+    Args:
+        content: The pickle.
+        budget: What is left for its file. Each value is a step, however often it is referred to.
 
     Returns:
         Dictionaries with text keys, lists, texts, numbers, None and arrays. Sparse matrices, tensors and
@@ -58,11 +59,11 @@ def read_objects(content: bytes) -> Any:
         UnpicklingError: if the pickle asks for anything else, is cut off, or is out of all proportion.
         Exception: of some other kind, if it is damaged.
     """
-    tree, _ = read_pickle(content, ALLOWED)
-    return _Builder().value(tree)
+    tree, _ = read_pickle(content, ALLOWED, budget)
+    return _Builder(budget).value(tree)
 
 
-def plain_array(content: bytes, dtype: str, shape: tuple[int, ...], order: Order) -> np.ndarray:
+def plain_array(content: bytes | memoryview, dtype: str, shape: tuple[int, ...], order: Order) -> np.ndarray:
     """The array that lies in some bytes, in this machine's byte order; a view of them where that is possible.
 
     Args:
@@ -87,35 +88,42 @@ def plain_array(content: bytes, dtype: str, shape: tuple[int, ...], order: Order
     return array if kind.isnative else array.astype(kind.newbyteorder("="))
 
 
-def lists_of_text(array: np.ndarray) -> Any:
-    """An array of texts as text or nested lists of texts."""
-    return (np.char.decode(array, "latin1") if array.dtype.kind == "S" else array).tolist()
+def without_texts(array: np.ndarray, budget: Budget) -> Any:
+    """An array of numbers as it is; one of texts as a text or a list of texts."""
+    if array.dtype.kind not in "SU":
+        return array
+    if array.ndim > 1:
+        raise UnpicklingError(f"an array of texts has {array.ndim} axes")
+    budget.spend(TEXT_COST * array.nbytes, array.size)
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "latin1").tolist()
+    array.tobytes().decode("utf-32")  # numpy makes texts even of what is no letter; this raises
+    return array.tolist()
 
 
 class _Builder:
-    """Makes values of records: each array once, however often it is referred to."""
+    """Makes values of records: each array once, but charged at each reference as if it were another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._arrays: dict[int, np.ndarray] = {}
-        self._bytes = 0
-        self._count = 0
         self._depth = 0
 
     def value(self, node: Any) -> Any:
-        self._count += 1
-        if self._depth > MAX_DEPTH or self._count > MAX_VALUES:
-            raise UnpicklingError("its values are nested too deep, or refer to one another endlessly")
+        if self._depth > MAX_DEPTH:
+            raise UnpicklingError("its values are nested too deep")
         self._depth += 1
-        try:
-            return self._value(node)
-        finally:
-            self._depth -= 1
+        result = self._value(node)
+        self._depth -= 1
+        size = TEXT_COST * len(result) if isinstance(result, str) else getattr(result, "nbytes", 0)
+        self._budget.spend(size)
+        return result
 
     def _value(self, node: Any) -> Any:
         if isinstance(node, Call):
             return self._arrays[id(node)] if id(node) in self._arrays else self._called(node)
         if isinstance(node, dict):
-            return self._dictionary(node.items())
+            return self._dictionary(node)
         if isinstance(node, (list, tuple)):
             return [self.value(item) for item in node]
         if isinstance(node, bytes):
@@ -131,25 +139,15 @@ class _Builder:
         value = make(self, node)
         if isinstance(value, np.ndarray):
             self._arrays[id(node)] = value
-            self._bytes += value.nbytes
-            if self._bytes > MAX_BYTES:
-                raise UnpicklingError(f"its arrays would need more than {MAX_BYTES} bytes")
         return value
 
-    def _dictionary(self, items: Any) -> dict[str, Any]:
+    def _dictionary(self, items: dict[Any, Any]) -> dict[str, Any]:
         result = {}
-        for key, value in items:
-            name = key.decode("latin1") if isinstance(key, bytes) else key
-            if not isinstance(name, (str, int)):
-                raise UnpicklingError(
-                    f"the keys of its dictionaries must be text, one is a {type(key).__name__}"
-                )
-            result[str(name)] = self.value(value)
+        for key, value in items.items():
+            name = key.decode("latin1") if isinstance(key, bytes) else str(key)
+            self._budget.spend(TEXT_COST * len(name))
+            result[name] = self.value(value)
         return result
-
-    def ordered_dictionary(self, node: Call) -> dict[str, Any]:
-        pairs = node.arguments[0] if node.arguments else []
-        return self._dictionary([*pairs, *node.items])
 
     def sequence(self, node: Call) -> list[Any]:
         return self.value(node.arguments[0]) if node.arguments else []
@@ -172,9 +170,15 @@ class _Builder:
     def _array(self, content: Any, dtype: Any, shape: Any, order: Order) -> Any:
         code = _dtype(dtype)
         if code.endswith(("O", "O8")):
-            return _nested([self.value(item) for item in content], shape, order)
-        array = plain_array(_bytes(content), code, _fields(shape), order)
-        return lists_of_text(array) if array.dtype.kind in "SU" else array
+            return self._objects(content, _fields(shape))
+        return without_texts(plain_array(_bytes(content), code, _fields(shape), order), self._budget)
+
+    def _objects(self, content: Any, shape: tuple[int, ...]) -> Any:
+        """Objects in a list; that of a shape of no axes as it is."""
+        items = [self.value(item) for item in content]
+        if _size(shape) != len(items) or len(shape) > 1:
+            raise UnpicklingError(f"an array of shape {shape} has {len(items)} objects")
+        return items if shape else items[0]
 
     def scalar(self, node: Call) -> Any:
         """`scalar(dtype, bytes)`."""
@@ -192,28 +196,28 @@ class _Builder:
         state, shape = self._sparse(node)
         return _dense(shape, _runs(state), _whole(state["indices"]), state["data"])
 
-    def coordinates(self, node: Call) -> np.ndarray:
-        """A matrix as a list of places: `row` and `col`, in newer files `coords`."""
-        state, shape = self._sparse(node)
-        rows, columns = state["coords"] if "coords" in state else (state["row"], state["col"])
-        return _dense(shape, _whole(rows), _whole(columns), state["data"])
-
     def _sparse(self, node: Call) -> tuple[dict[str, Any], tuple[int, int]]:
-        state = self._dictionary(_state_dictionary(node).items())
+        state = self._dictionary(_state(node))
         rows, columns = state["_shape"]
-        if min(rows, columns) < 0 or rows * columns > MAX_DENSE_SIZE:
+        size = _size((rows, columns))
+        if size > MAX_DENSE_SIZE:
             raise UnpicklingError(f"a sparse matrix of {rows} x {columns} is too large")
+        self._budget.spend(8 * size)
         return state, (rows, columns)
 
     # chumpy
 
     def chumpy_array(self, node: Call) -> np.ndarray:
-        return np.asarray(self.value(_state_dictionary(node)["x"]), np.float64)
+        numbers = np.asarray(self.value(_state(node)["x"]))
+        self._budget.spend(8 * numbers.size)
+        return np.asarray(numbers, np.float64)
 
     def chumpy_selection(self, node: Call) -> np.ndarray:
         """Places `idxs` of the flattened `a`, in the shape `preferred_shape`."""
-        state = _state_dictionary(node)
-        chosen = np.asarray(self.value(state["a"])).ravel()[np.asarray(self.value(state["idxs"]))]
+        state = _state(node)
+        numbers, places = (np.asarray(self.value(state[name])) for name in ("a", "idxs"))
+        self._budget.spend(16 * places.size)
+        chosen = np.asarray(numbers.ravel()[places])
         shape = self.value(state.get("preferred_shape"))
         return chosen if shape is None else chosen.reshape(shape)
 
@@ -225,27 +229,30 @@ class _Builder:
         numbers = self.value(storage)
         if _size(size) == 0:
             return np.zeros(size, numbers.dtype)
+        _check_whole((offset, *strides))
         if _size(size) > numbers.size:
             raise UnpicklingError(f"a tensor of size {size} has a storage of {numbers.size} numbers")
+        self._budget.spend(16 * _size(size))
         places = np.asarray(offset)
         for length, stride in zip(size, strides, strict=True):
             places = places[..., None] + np.arange(length) * stride
-        return numbers[places]
+        return np.asarray(numbers[places])
 
     def tensor_storage(self, node: Call) -> np.ndarray:
         """`_load_from_bytes(bytes)`: five pickles, the fourth is the storage's, then the numbers."""
         content = _bytes(node.arguments[0])
+        self._budget.spend(len(content))
         position = 0
         parts = []
         for _ in range(5):
-            part, position = read_pickle(content, {"torch storage", *_TORCH_STORAGES}, position)
+            part, position = read_pickle(content, {"torch storage", *_TORCH_STORAGES}, self._budget, position)
             parts.append(part)
         ((_, kind, *_),) = parts[3].arguments
         count = int.from_bytes(content[position : position + 8], "little")
         return plain_array(content[position + 8 :], "<" + _TORCH_STORAGES[kind.text], (count,), "C")
 
 
-def _state_dictionary(node: Call) -> dict[str, Any]:
+def _state(node: Call) -> dict[str, Any]:
     if not isinstance(node.state, dict):
         raise UnpicklingError(f"the content of a {node.function} is missing")
     return node.state
@@ -259,7 +266,7 @@ def _dense(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, data: 
     return result
 
 
-def _runs(state: Mapping[str, Any]) -> np.ndarray:
+def _runs(state: dict[str, Any]) -> np.ndarray:
     """The row (or column) of each number of a compressed matrix: row k begins with number `indptr[k]`."""
     starts = _whole(state["indptr"])
     lengths = np.diff(starts)
@@ -273,14 +280,20 @@ def _whole(values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
         raise UnpicklingError("the places in a sparse matrix are damaged")
+    if array.size > MAX_DENSE_SIZE:
+        raise UnpicklingError(f"a sparse matrix of {array.size} places is too large")
     return array.astype(np.int64)
 
 
 def _size(shape: tuple[int, ...]) -> int:
     """The number of places in an array."""
-    if len(shape) > MAX_DEPTH or any(not isinstance(length, int) or length < 0 for length in shape):
-        raise UnpicklingError("the shape of an array is damaged")
+    _check_whole(shape)
     return math.prod(shape)
+
+
+def _check_whole(sizes: tuple[int, ...]) -> None:
+    if len(sizes) > MAX_DEPTH or any(type(n) is not int or not 0 <= n < 2**62 for n in sizes):
+        raise UnpicklingError("the shape of an array is damaged")
 
 
 def _fields(value: Any) -> tuple[Any, ...]:
@@ -313,33 +326,17 @@ def _dtype(node: Any) -> str:
     return order + code
 
 
-def _nested(items: list[Any], shape: Any, order: Order) -> Any:
-    """Objects in nested lists; the one of a shape of no axes as it is."""
-    sizes = _fields(shape)
-    if _size(sizes) != len(items):
-        raise UnpicklingError(f"an array of shape {sizes} has {len(items)} objects")
-    if order == "F" and len(sizes) > 1:
-        raise UnpicklingError("an array of objects lies in Fortran's order")
-    for size in reversed(sizes[1:]):
-        items = [items[start : start + size] for start in range(0, len(items), size)]
-    return items if sizes else items[0]
-
-
 _Maker = Callable[[_Builder, Call], Any]
 
 _MAKERS: dict[str, _Maker] = {
     "_codecs.encode": _Builder.encoded,
     "builtins.bytes": _Builder.encoded,
-    "builtins.frozenset": _Builder.sequence,
     "builtins.set": _Builder.sequence,
     "chumpy.ch.Ch": _Builder.chumpy_array,
     "chumpy.reordering.Select": _Builder.chumpy_selection,
-    "collections.OrderedDict": _Builder.ordered_dictionary,
     "numpy._core.multiarray._reconstruct": _Builder.array,
     "numpy._core.multiarray.scalar": _Builder.scalar,
     "numpy._core.numeric._frombuffer": _Builder.array_of_buffer,
-    "scipy.sparse._coo.coo_array": _Builder.coordinates,
-    "scipy.sparse._coo.coo_matrix": _Builder.coordinates,
     "scipy.sparse._csc.csc_array": _Builder.compressed_columns,
     "scipy.sparse._csc.csc_matrix": _Builder.compressed_columns,
     "scipy.sparse._csr.csr_array": _Builder.compressed_rows,
@@ -349,4 +346,11 @@ _MAKERS: dict[str, _Maker] = {
 }
 
 #: Every name that a model file may speak of; the modules have their newest names.
-ALLOWED = {*_MAKERS, "builtins.object", "copyreg._reconstructor", "numpy.dtype", "numpy.ndarray"}
+ALLOWED = {
+    *_MAKERS,
+    "builtins.object",
+    "collections.OrderedDict",
+    "copyreg._reconstructor",
+    "numpy.dtype",
+    "numpy.ndarray",
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,146 +14,17 @@ import numpy as np
 import torch
 
 from partfit.component import Component, NoConfig
-from partfit.config import from_dict, to_dict
-from partfit.embedding_files import cached_embedding_path, read_embedding
-from partfit.errors import ComponentError, ConfigError, InputError, PartfitError
+from partfit.embedding_finder import EmbeddingFinder
+from partfit.errors import ComponentError, ConfigError, InputError, NoEmbeddingError, PartfitError
 from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
 from partfit.geometry.camera import Camera, focal_from_field_of_view
 from partfit.images import Picture, PictureSource, load_or_error
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
 from partfit.models.base import ParametricModel
 from partfit.models.contour import landmark_points
+from partfit.pipeline_config import COMPONENT_KINDS, Choice, PipelineConfig, check_one_camera, recipe_for
 from partfit.recipe import FitSettings, Recipe
 from partfit.registry import Registry, default_registry
-from partfit.text import closest
-
-#: The kinds of components that a pipeline puts together.
-COMPONENT_KINDS = ("detector", "landmarker", "model", "fitter")
-
-
-@attrs.frozen
-class Choice:
-    """A component by name, with options of its `Config`."""
-
-    name: str
-    options: dict[str, Any] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class PipelineConfig:
-    """All that determines a pipeline, as written to and read from TOML.
-
-    Attributes:
-        part: The recipe that fills whatever is None below.
-        detector, landmarker, model, fitter: Components.
-        embeddings: Files of embeddings that come before those of plugins, see `partfit.embedding_files`.
-        preset: A preset of the recipe's fit settings.
-        settings: Fit settings in full; not together with `preset`.
-        focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
-        field_of_view: Diagonal field of view in radians, instead of `focal`.
-        device: A torch device.
-        dtype: Of the fit.
-    """
-
-    part: str = "face"
-    detector: Choice | None = None
-    landmarker: Choice | None = None
-    model: Choice | None = None
-    fitter: Choice | None = None
-    embeddings: tuple[str, ...] = ()
-    preset: str | None = None
-    settings: FitSettings | None = None
-    focal: float | None = None
-    field_of_view: float | None = None
-    device: str = attrs.field(default="cpu")
-    dtype: Literal["float32", "float64"] = attrs.field(default="float32")
-
-    @device.validator
-    def _usable_device(self, _: Any, value: str) -> None:
-        try:
-            torch.zeros(1, device=value)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            message = f"device: expected a device of this machine, found {value!r}: {reason}"
-            raise ConfigError(message) from error
-
-    @dtype.validator
-    def _known_dtype(self, _: Any, value: str) -> None:
-        if value not in ("float32", "float64"):
-            raise ConfigError(f"dtype: expected 'float32' or 'float64', found {value!r}.")
-
-    def __attrs_post_init__(self) -> None:
-        if self.preset is not None and self.settings is not None:
-            raise ConfigError("Give either `preset` or `settings`, not both.")
-        if self.focal is not None and self.field_of_view is not None:
-            raise ConfigError("Give either `focal` or `field_of_view`, not both.")
-        if self.focal is not None and not (math.isfinite(self.focal) and self.focal > 0):
-            raise ConfigError(f"focal: expected a length in pixels > 0, found {self.focal}.")
-        if self.field_of_view is not None and not 0 < self.field_of_view < math.pi:
-            found = self.field_of_view
-            raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
-
-    @classmethod
-    def from_table(cls, table: dict[str, Any], registry: Registry) -> PipelineConfig:
-        """The configuration of a table that need only say what differs from its recipe, or from its preset.
-
-        A component's name or options, and single keys of `settings`, may be left out; a value that is given,
-        such as the stages or the prior weights, is taken as a whole.
-
-        Raises:
-            ConfigError: for unknown keys and wrong types, with their path.
-            ComponentError: if there is no such recipe.
-        """
-        part, preset, model = table.get("part", cls().part), table.get("preset"), table.get("model")
-        name = model.get("name") if isinstance(model, dict) else None
-        if not all(isinstance(value, str | None) for value in (part, preset, name)):
-            return from_dict(cls, table)  # which says what is wrong
-        chosen = cls(part, model=None if name is None else Choice(name), preset=preset)
-        base = to_dict(chosen.resolved(registry))
-        for key, value in table.items():
-            both = isinstance(value, dict) and isinstance(base.get(key), dict)
-            base[key] = {**base[key], **value} if both else value
-        base.pop("preset", None)  # it is in the settings now
-        return from_dict(cls, base)
-
-    def recipe(self, registry: Registry) -> Recipe:
-        """The recipe of the part: the one for the model, `part/model`, where there is one.
-
-        Raises:
-            ComponentError: if there is no such recipe.
-        """
-        return _recipe(registry, self.part, self.model)
-
-    def resolved(self, registry: Registry) -> PipelineConfig:
-        """The configuration with all that it leaves to its recipe filled in.
-
-        Raises:
-            ComponentError: if there is no such recipe.
-        """
-        recipe = self.recipe(registry)
-        names: dict[str, Any] = {
-            kind: getattr(self, kind) or Choice(getattr(recipe, kind)) for kind in COMPONENT_KINDS
-        }
-        settings = self.settings or recipe.settings_of(self.preset)
-        return attrs.evolve(self, **names, settings=settings, preset=None)
-
-
-@attrs.frozen
-class RunConfig:
-    """The pipelines of a run over several parts, as written to and read from TOML.
-
-    Attributes:
-        pipelines: One a part.
-    """
-
-    pipelines: tuple[PipelineConfig, ...]
-
-    def __attrs_post_init__(self) -> None:
-        if not self.pipelines:
-            raise ConfigError("pipelines: expected a table [[pipelines]] for each part, found none.")
-        parts = [config.part for config in self.pipelines]
-        if len(set(parts)) < len(parts):
-            raise ConfigError(f"pipelines: expected different parts, found {', '.join(parts)}.")
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -339,16 +209,13 @@ class Pipeline:
             dtype=dtype,
         )
         self.recipe = (
-            part if isinstance(part, Recipe) else _recipe(self.registry, part, self.config.model or model)
+            part if isinstance(part, Recipe) else recipe_for(self.registry, part, self.config.model or model)
         )
-        self.embeddings = tuple(
-            given if isinstance(given, LandmarkEmbedding) else read_embedding(given) for given in embeddings
-        )
+        self.embeddings = EmbeddingFinder(self.registry, embeddings)
         if settings is not None and not isinstance(settings, FitSettings):
             raise ConfigError(f"settings: expected a FitSettings, found a {type(settings).__name__}.")
         self.settings: FitSettings = settings or self.recipe.settings_of(preset)
         self._models: dict[str | None, ParametricModel] = {}
-        self._embeddings: dict[tuple[str, str], LandmarkEmbedding] = {}
         self.detector: Detector = self._component("detector")
         self.landmarker: Landmarker = self._component("landmarker")
 
@@ -376,7 +243,7 @@ class Pipeline:
 
     def _check_embeddings(self, model: ParametricModel) -> None:
         """Refuse given embeddings that lie on another model."""
-        for given in self.embeddings:
+        for given in self.embeddings.given:
             if given.topology != model.topology.name:
                 raise ConfigError(
                     f"embeddings: the {given.label} does not lie on the model "
@@ -426,55 +293,32 @@ class Pipeline:
         plugins, and the transferred ones.
 
         Raises:
-            ComponentError: if there is none.
+            NoEmbeddingError: if there is none.
         """
+        landmarks = self.landmarker.scheme if scheme == self.landmarker.scheme.name else None
         model = self.model if model is None else model
-        key = (model.topology.name, scheme)
-        if key not in self._embeddings:
-            self._embeddings[key] = self._look_up_embedding(scheme, model)
-        return self._embeddings[key]
+        try:
+            return self.embeddings.find(scheme, model, landmarks)
+        except NoEmbeddingError as error:
+            hint = f" {self._how_to_transfer(model)}" if landmarks else ""
+            raise NoEmbeddingError(f"{error}{hint}") from None
 
     def has_embedding(self, scheme: str, model: ParametricModel | None = None) -> bool:
         """Whether a landmark scheme lies on this pipeline's model, or on that of a side."""
         try:
             self.find_embedding(scheme, model)
-        except (ComponentError, InputError):  # none, or one that its model cannot make
+        except NoEmbeddingError:
             return False
         return True
 
-    def _look_up_embedding(self, scheme: str, model: ParametricModel) -> LandmarkEmbedding:
-        topology = model.topology.name
-        for given in self.embeddings:
-            if (given.scheme.name, given.topology) == (scheme, topology):
-                return given
-        if scheme in model.embedding_names:
-            return model.embedding(scheme)
-        if any(record.name == f"{topology}/{scheme}" for record in self.registry.components("embedding")):
-            return self.registry.create("embedding", f"{topology}/{scheme}")
-        cached = cached_embedding_path(model, scheme)
-        if cached.exists():
-            return read_embedding(cached)
-        raise ComponentError(self._no_embedding(scheme, model))
-
-    def _no_embedding(self, scheme: str, model: ParametricModel) -> str:
-        """What to say of a scheme without an embedding: what there is, and what to do."""
-        topology = model.topology.name
-        names = [record.name.partition("/") for record in self.registry.components("embedding")]
-        known = [*model.embedding_names, *(name for on, _, name in names if on == topology)]
-        known += [given.scheme.name for given in self.embeddings if given.topology == topology]
-        match = closest(scheme, known)
-        hint = f" Did you mean {match!r}?" if match else ""
-        if scheme == self.landmarker.scheme.name:
-            model_name, landmarker = (self.component_names[kind] for kind in ("model", "landmarker"))
-            hint += (
-                f" Transfer the landmarks: `partfit transfer-landmarks --model {model_name} --landmarker "
-                f"{landmarker}`, with --model-path for a model that reads a file and --on joints for "
-                "landmarks inside, such as a hand's; or give the file of an embedding."
-            )
-        return (
-            f"No embedding of the landmark scheme {scheme!r} on the topology {topology!r}; it has "
-            f"{', '.join(known) or 'none'}.{hint}"
-        )
+    def _how_to_transfer(self, model: ParametricModel) -> str:
+        """What to do where nobody knows where the landmarks lie on a model."""
+        names, given = self.component_names, getattr(self.config.model, "options", {})
+        words = ["--part", self.recipe.part, "--model", names["model"], "--landmarker", names["landmarker"]]
+        words += ["--model-path", given["path"]] if "path" in given else []
+        if self.sided:
+            words += ["--set", f"model.options.side={getattr(model.config, 'side', 'right')}"]
+        return f"Transfer the landmarks: `partfit transfer-landmarks {' '.join(words)}`."
 
     def __call__(self, images: PictureSource | Iterable[PictureSource]) -> list[ImageResult]:
         """Fit all parts in some pictures.
@@ -512,10 +356,10 @@ class Pipeline:
     def _locate(self, pictures: Sequence[Picture], clock: _Clock) -> list[list[Detection]]:
         pixels = [picture.pixels for picture in pictures]
         regions = self.detector.detect(pixels) if pixels else []
-        _check_lists(self.detector, "detect", regions, len(pixels))
+        check_lists(self.detector, "detect", regions, len(pixels))
         clock.lap("detect")
         detections = self.landmarker.locate(pixels, regions) if pixels else []
-        _check_lists(self.landmarker, "locate", detections, len(pixels))
+        check_lists(self.landmarker, "locate", detections, len(pixels))
         clock.lap("landmarks")
         return [
             [detection.mapped(picture.reduction) for detection in sorted(found, key=lambda d: -d.score)]
@@ -686,12 +530,6 @@ def fit(
     return results
 
 
-def check_one_camera(configs: Iterable[PipelineConfig]) -> None:
-    """Raise ConfigError if pipelines that share pictures see them through different cameras."""
-    if len({(config.focal, config.field_of_view) for config in configs}) > 1:
-        raise ConfigError("focal, field_of_view: a picture has one camera, found several for its parts.")
-
-
 def _check_shared_options(options: Iterable[str]) -> None:
     """Refuse options that mean a component or the settings of one part, where several parts share them.
 
@@ -710,8 +548,8 @@ def _listed(images: PictureSource | Iterable[PictureSource]) -> Iterable[Picture
     return [images] if isinstance(images, PictureSource) else images
 
 
-def _check_lists(component: Component, method: str, found: Any, expected: int) -> None:
-    """Name the plugin whose answer is not one list for each picture."""
+def check_lists(component: Component, method: str, found: Any, expected: int) -> None:
+    """Raise ComponentError, naming the plugin, where its answer is not one list for each picture."""
     if not isinstance(found, list) or len(found) != expected:
         answer = f"a list of {len(found)}" if isinstance(found, list) else repr(found)
         raise ComponentError(
@@ -727,25 +565,6 @@ def _check_sides(landmarker: Landmarker, found: Sequence[Sequence[Detection]]) -
             f"{type(landmarker).__module__}.{type(landmarker).__name__}.locate returned a detection without "
             "a side; the model has a left and a right one. Give the model a side as an option."
         )
-
-
-def _recipe(registry: Registry, part: str, model: Any) -> Recipe:
-    """The recipe `part/model` of a part for a model, a `Choice` or an object; where there is none, `part`."""
-    recipes = [record.name for record in registry.components("recipe")]
-    for name in recipes:
-        if name.startswith(f"{part}/") and _is_named(registry, model, name.removeprefix(f"{part}/")):
-            return registry.create("recipe", name)
-    return registry.create("recipe", part)
-
-
-def _is_named(registry: Registry, model: Any, name: str) -> bool:
-    """Whether a `Choice` of a model, or a model, is the component of that name."""
-    if isinstance(model, Choice):
-        return model.name.rpartition(":")[2] == name
-    try:
-        return model is not None and registry.resolve("model", name) is type(model)
-    except ComponentError:
-        return False
 
 
 _BASES = {"detector": Detector, "landmarker": Landmarker, "model": ParametricModel, "fitter": Fitter}

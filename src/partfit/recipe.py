@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import attrs
 
@@ -47,6 +48,8 @@ class Recipe:
         settings: How it is fitted by default.
         fitter: Name of the fitter.
         presets: Other settings, by name.
+        landmarks_on: Where the landmarks lie, if they are to be transferred to a model: on its surface, or
+            at its joints and tips.
     """
 
     part: str
@@ -56,6 +59,7 @@ class Recipe:
     settings: FitSettings
     fitter: str = "lm"
     presets: Mapping[str, FitSettings] = attrs.field(factory=dict)
+    landmarks_on: Literal["surface", "joints"] = "surface"
 
     def settings_of(self, preset: str | None) -> FitSettings:
         """The settings of a preset; the default ones for None.

@@ -44,6 +44,9 @@ _BACKDROP = (236, 238, 241)
 _SKY, _GROUND = 0.36, 0.08
 _LIGHTS = ((np.array([-0.50, -0.62, -0.60]), 1.05), (np.array([0.92, -0.10, -0.38]), 0.25))
 _INSIDE = 0.35
+# A view of a mesh alone, of radius 1: how far the camera is, and its focal length, so that it fills the tile.
+_VIEW_DISTANCE = 10.0
+_VIEW_FOCAL = _VIEW_DISTANCE * 0.48 * PANEL_TILE
 _DOT, _DOT_RIM, _EDGE = (255, 221, 51), (24, 26, 30), (70, 190, 235)
 
 
@@ -119,6 +122,15 @@ def surface_distances(
 ) -> Float[np.ndarray, " points"]:
     """How far (N,) points are from the nearest surface, metres, inside or outside; needs a mesh."""
     return _Scene(meshes).distances(_checked_points(points))
+
+
+def inside_tolerance(points: Float[np.ndarray, "points 3"], mesh: Mesh) -> Float[np.ndarray, " points"]:
+    """A tolerance (N,) of `visible_points` for points that may lie inside the mesh, as joints do.
+
+    Such a point counts as seen when the surface before it is at most twice as far from it as the nearest
+    one, give or take `SURFACE_TOLERANCE` of the mesh's longest side.
+    """
+    return 2 * surface_distances(points, [mesh]) + SURFACE_TOLERANCE * float(np.ptp(mesh.vertices, axis=0).max())
 
 
 def closest_surface_points(
@@ -247,10 +259,52 @@ def draw_panel(
             ((principal[0] - left + 0.5) * zoom - 0.5, (principal[1] - top + 0.5) * zoom - 0.5),
             [_shifted(detection, left, top).mapped(zoom) for detection in landmarks],
         )
-        tiles = (photograph, overlay, _studio_view(facing, 0.0), _studio_view(facing, math.pi / 2))
+        tiles = (photograph, overlay, draw_view(facing, 0.0), draw_view(facing, math.pi / 2))
         for column, tile in enumerate(tiles):
             sheet.paste(tile, (column * PANEL_TILE, row * PANEL_TILE))
     return sheet
+
+
+def draw_view(
+    mesh: Mesh,
+    turn: float,
+    points: Float[np.ndarray, "points 3"] | None = None,
+    colours: Float[np.ndarray, "points 3"] | None = None,
+) -> Image.Image:
+    """The mesh alone, as a tile: centred, turned about the vertical, from far away, with points as dots.
+
+    Points that the mesh hides are left out, unless they lie inside it, see `inside_tolerance`.
+
+    Args:
+        mesh: In axes of the camera frame; where it stands does not matter.
+        turn: Radians; what faced the camera faces left at pi / 2.
+        points: (N, 3) in the frame of the mesh; none by default.
+        colours: (N, 3) of the points, sRGB in [0, 1]; yellow by default.
+
+    Returns:
+        A picture of `PANEL_TILE` pixels a side.
+    """
+    c, s = math.cos(turn), math.sin(turn)
+    middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+    radius = float(np.linalg.norm(mesh.vertices - middle, axis=1).max())
+
+    def placed(positions: np.ndarray) -> np.ndarray:
+        turned = (positions - middle) @ np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]]).T
+        return turned / radius + np.array([0.0, 0.0, _VIEW_DISTANCE])
+
+    own, focal, center = Mesh(placed(mesh.vertices), mesh.faces), _VIEW_FOCAL, (PANEL_TILE - 1) / 2
+    tile = Image.new("RGB", (PANEL_TILE, PANEL_TILE), _BACKDROP)
+    clay = Image.fromarray(shade([own], focal, (center, center), tile.size))
+    tile.paste(clay, mask=clay.getchannel("A"))
+    if points is not None and len(points):
+        spots = placed(points)
+        shown = visible_points(spots, [own], inside_tolerance(spots, own))
+        pixels = focal * spots[shown, :2] / spots[shown, 2:] + center
+        fills = np.full((len(points), 3), _DOT) if colours is None else np.rint(255 * colours)
+        dot = max(1.8, min(5.0, 40 / math.sqrt(len(points))))
+        for pixel, fill in zip(pixels, fills[shown].astype(int).tolist(), strict=True):
+            tile.paste(tuple(fill), mask=Image.fromarray(_dot_mask(pixel[None], dot, tile.size)))
+    return tile
 
 
 def prepare() -> None:
@@ -494,17 +548,3 @@ def _cut(image: Image.Image, left: int, top: int, side: int) -> Image.Image:
     square = Image.new("RGB", (side, side), _BACKDROP)
     square.paste(image, (-left, -top))
     return square.resize((PANEL_TILE, PANEL_TILE), Image.Resampling.LANCZOS)
-
-
-def _studio_view(mesh: Mesh, turn: float) -> Image.Image:
-    """The mesh alone, centred and turned about the vertical, from far away, as a tile."""
-    c, s = math.cos(turn), math.sin(turn)
-    centred = mesh.vertices - (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
-    radius = float(np.linalg.norm(centred, axis=1).max())
-    turned = centred @ np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]]).T / radius
-    distance, middle = 10.0, (PANEL_TILE - 1) / 2
-    tile = Image.new("RGB", (PANEL_TILE, PANEL_TILE), _BACKDROP)
-    placed = Mesh(turned + np.array([0.0, 0.0, distance]), mesh.faces)
-    clay = Image.fromarray(shade([placed], distance * 0.48 * PANEL_TILE, (middle, middle), tile.size))
-    tile.paste(clay, mask=clay.getchannel("A"))
-    return tile

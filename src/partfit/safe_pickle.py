@@ -15,10 +15,16 @@ from collections.abc import Callable, Collection
 from pickle import UnpicklingError
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
-#: A file with more instructions than this holds no model: the largest have some thousands.
-MAX_INSTRUCTIONS = 1_000_000
+#: A file of more instructions and values than this holds no model: the largest have some thousands.
+MAX_STEPS = 250_000
+
+#: No model file is larger than this, nor is all that is made of it: 1 GiB.
+MAX_BYTES = 2**30
+
+#: A whole number has at most so many bytes; PyTorch's magic number has 10.
+_MAX_INTEGER = 16
 
 #: Old and new names of modules; the lists of names use the new ones.
 _MODULES = {
@@ -26,12 +32,32 @@ _MODULES = {
     "copy_reg": "copyreg",
     "numpy.core.multiarray": "numpy._core.multiarray",
     "numpy.core.numeric": "numpy._core.numeric",
-    "scipy.sparse.coo": "scipy.sparse._coo",
     "scipy.sparse.csc": "scipy.sparse._csc",
     "scipy.sparse.csr": "scipy.sparse._csr",
 }
 
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
+
+
+class Budget:
+    """What the parts of one file together may ask for: steps of work, and bytes for what is made of it."""
+
+    def __init__(self) -> None:
+        self.steps = MAX_STEPS
+        self.bytes = MAX_BYTES
+
+    def spend(self, n_bytes: int = 0, steps: int = 1) -> None:
+        """Draw on what is left; called before memory is taken.
+
+        Raises:
+            UnpicklingError: if it is not enough.
+        """
+        self.bytes -= n_bytes
+        self.steps -= steps
+        if self.bytes < 0:
+            raise UnpicklingError(f"its content would need more than {MAX_BYTES} bytes")
+        if self.steps < 0:
+            raise UnpicklingError(f"it has more than {MAX_STEPS} instructions and values")
 
 
 @frozen
@@ -49,21 +75,20 @@ class Call:
         function: The name of the function or class.
         arguments: What it would be called with.
         state: What the new object's state would be set to; None if it is not set.
-        items: Keys and values that would be set in the new object.
     """
 
     function: str
     arguments: tuple[Any, ...]
     state: Any = None
-    items: list[tuple[Any, Any]] = field(factory=list)
 
 
-def read_pickle(content: bytes, allowed: Collection[str], start: int = 0) -> tuple[Any, int]:
+def read_pickle(content: bytes, allowed: Collection[str], budget: Budget, start: int = 0) -> tuple[Any, int]:
     """Read one pickle of any protocol; byte strings of Python 2 become text (latin1).
 
     Args:
         content: The bytes.
         allowed: The names that it may speak of, as "module.name", with the modules' newest names.
+        budget: What is left for the file; each instruction is a step.
         start: Where the pickle begins.
 
     Returns:
@@ -71,36 +96,35 @@ def read_pickle(content: bytes, allowed: Collection[str], start: int = 0) -> tup
         in place of sets; and the place behind the pickle.
 
     Raises:
-        UnpicklingError: if the pickle speaks of another name, is cut off or is too long.
+        UnpicklingError: if the pickle speaks of another name, is cut off or has too many instructions.
         Exception: of some other kind, if it is damaged.
     """
-    machine = _Machine(content, allowed, start)
+    machine = _Machine(content, allowed, budget, start)
     return machine.run(), machine.position
 
 
 class _Machine:
     """The state of one reading: the bytes, the stack, the stacks below its marks, the memo."""
 
-    def __init__(self, content: bytes, allowed: Collection[str], start: int) -> None:
+    def __init__(self, content: bytes, allowed: Collection[str], budget: Budget, start: int) -> None:
         self.content = content
         self.position = start
         self._allowed = allowed
+        self._budget = budget
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        for _ in range(MAX_INSTRUCTIONS):
-            code = self._take(1)
-            if code == b".":
-                return self._stack.pop()
+        while (code := self._take(1)) != b".":
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
                 raise UnpicklingError(
                     f"the instruction {code!r} at byte {self.position - 1} has no place in a model file"
                 )
+            self._budget.spend()
             instruction(self)
-        raise UnpicklingError(f"it has more than {MAX_INSTRUCTIONS} instructions")
+        return self._stack.pop()
 
     # reading
 
@@ -141,12 +165,6 @@ class _Machine:
         items, self._stack = self._stack, self._marks.pop()
         return items
 
-    def _pop(self) -> None:
-        if self._stack:
-            self._stack.pop()
-        else:
-            self._pop_mark()
-
     def _put(self, number: int) -> None:
         self._memo[number] = self._stack[-1]
 
@@ -167,14 +185,11 @@ class _Machine:
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(target, Call):
-                target.items.append((key, value))
-            elif isinstance(target, dict) and isinstance(key, (str, bytes, int, float, type(None))):
-                target[key] = value
-            else:
+            if not isinstance(target, dict) or not isinstance(key, (str, bytes, int)):
                 raise UnpicklingError(
-                    "it sets an item of no dictionary, or under a key that is no text or number"
+                    "it sets an item of no dictionary, or under a key that is no text or whole number"
                 )
+            target[key] = value
 
     def _dictionary(self) -> None:
         items = self._pop_mark()
@@ -198,26 +213,14 @@ class _Machine:
             raise UnpicklingError("the name of a function or class is no text")
         self._name(module, name)
 
-    def _call(self, function: Any, arguments: Any) -> None:
+    def _call(self) -> None:
+        function, arguments = self._stack[-2:]
+        del self._stack[-2:]
         if isinstance(function, Name) and function.text == "copyreg._reconstructor":
             function, arguments = arguments[0], ()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise UnpicklingError("it calls something that is no function")
         self._push(Call(function.text, arguments))
-
-    def _call_top(self) -> None:
-        function, arguments = self._stack[-2:]
-        del self._stack[-2:]
-        self._call(function, arguments)
-
-    def _call_named_line(self) -> None:
-        arguments = tuple(self._pop_mark())
-        self._name(_text(self._line()), _text(self._line()))
-        self._call(self._stack.pop(), arguments)
-
-    def _call_marked(self) -> None:
-        function, *arguments = self._pop_mark()
-        self._call(function, tuple(arguments))
 
     def _build(self) -> None:
         state = self._stack.pop()
@@ -237,20 +240,22 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8")
 
 
-def _unicode(content: bytes) -> str:
-    return str(content, "utf-8", "surrogatepass")
-
-
 def _latin1(content: bytes) -> str:
     return content.decode("latin1")
 
 
 def _long(content: bytes) -> int:
+    if len(content) > _MAX_INTEGER:
+        raise UnpicklingError(f"a whole number in it has {len(content)} bytes")
     return int.from_bytes(content, "little", signed=True)
 
 
 def _integer_line(line: bytes) -> int | bool:
-    return line == b"01" if line in (b"00", b"01") else int(line)
+    if line in (b"00", b"01"):
+        return line == b"01"
+    if len(line) > 3 * _MAX_INTEGER:
+        raise UnpicklingError(f"a whole number in it has {len(line)} digits")
+    return int(line.rstrip(b"L"))
 
 
 def _string_line(line: bytes) -> str:
@@ -283,7 +288,8 @@ def _line(convert: Callable[[bytes], Any]) -> Callable[[_Machine], None]:
     return lambda machine: machine._push(convert(machine._line()))
 
 
-#: What each instruction does. Those that need something outside of the file are left out: EXT1, PERSID, ...
+#: What each instruction does. Left out are those that need something outside of the file (EXT1, PERSID, ...),
+#: and those that no writer of model files uses (INST, OBJ, DUP, ...).
 _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x80": lambda m: m._take(1),  # PROTO
     b"\x95": lambda m: m._expect(m._number("<Q")),  # FRAME
@@ -291,7 +297,7 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x88": _constant(True),
     b"\x89": _constant(False),
     b"I": _line(_integer_line),
-    b"L": _line(lambda line: int(line.rstrip(b"L"))),
+    b"L": _line(_integer_line),
     b"F": _line(float),
     b"S": _line(_string_line),
     b"V": _line(lambda line: line.decode("raw-unicode-escape")),
@@ -303,22 +309,20 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x8b": _counted("<i", _long),  # LONG4
     b"U": _counted("<B", _latin1),  # SHORT_BINSTRING
     b"T": _counted("<i", _latin1),  # BINSTRING
-    b"\x8c": _counted("<B", _unicode),  # SHORT_BINUNICODE
-    b"X": _counted("<I", _unicode),  # BINUNICODE
-    b"\x8d": _counted("<Q", _unicode),  # BINUNICODE8
+    b"\x8c": _counted("<B", _text),  # SHORT_BINUNICODE
+    b"X": _counted("<I", _text),  # BINUNICODE
+    b"\x8d": _counted("<Q", _text),  # BINUNICODE8
     b"C": _counted("<B", bytes),  # SHORT_BINBYTES
     b"B": _counted("<I", bytes),  # BINBYTES
     b"\x8e": _counted("<Q", bytes),  # BINBYTES8
     b"\x96": _counted("<Q", bytes),  # BYTEARRAY8
     b"(": _Machine._mark,
-    b"0": _Machine._pop,
-    b"1": _Machine._pop_mark,
-    b"2": lambda m: m._push(m._stack[-1]),  # DUP
-    b"p": lambda m: m._put(int(m._line())),  # PUT
+    b"0": lambda m: m._stack.pop(),  # POP
+    b"p": lambda m: m._put(_integer_line(m._line())),  # PUT
     b"q": lambda m: m._put(m._number("<B")),  # BINPUT
     b"r": lambda m: m._put(m._number("<I")),  # LONG_BINPUT
     b"\x94": lambda m: m._put(len(m._memo)),  # MEMOIZE
-    b"g": lambda m: m._push(m._memo[int(m._line())]),  # GET
+    b"g": lambda m: m._push(m._memo[_integer_line(m._line())]),  # GET
     b"h": lambda m: m._push(m._memo[m._number("<B")]),  # BINGET
     b"j": lambda m: m._push(m._memo[m._number("<I")]),  # LONG_BINGET
     b")": _constant(()),
@@ -329,7 +333,6 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"]": lambda m: m._push([]),  # EMPTY_LIST
     b"\x8f": lambda m: m._push([]),  # EMPTY_SET
     b"l": lambda m: m._push(m._pop_mark()),  # LIST
-    b"\x91": lambda m: m._push(m._pop_mark()),  # FROZENSET
     b"a": lambda m: m._append([m._stack.pop()]),  # APPEND
     b"e": lambda m: m._append(m._pop_mark()),  # APPENDS
     b"\x90": lambda m: m._append(m._pop_mark()),  # ADDITEMS
@@ -339,10 +342,8 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"u": lambda m: m._set_items(m._pop_mark()),  # SETITEMS
     b"c": lambda m: m._name(_text(m._line()), _text(m._line())),  # GLOBAL
     b"\x93": _Machine._stack_name,
-    b"R": _Machine._call_top,  # REDUCE
-    b"\x81": _Machine._call_top,  # NEWOBJ
-    b"i": _Machine._call_named_line,  # INST
-    b"o": _Machine._call_marked,  # OBJ
+    b"R": _Machine._call,  # REDUCE
+    b"\x81": _Machine._call,  # NEWOBJ
     b"b": _Machine._build,
     b"Q": _Machine._persistent,  # BINPERSID
 }

@@ -14,7 +14,8 @@ from partfit.errors import ComponentError, ConfigError, InputError
 from partfit.fitting import FitStatus
 from partfit.images import load_picture
 from partfit.landmarks import Landmarker, Region
-from partfit.pipeline import Choice, Pipeline, PipelineConfig, RunConfig
+from partfit.pipeline import Pipeline
+from partfit.pipeline_config import Choice, PipelineConfig, RunConfig
 
 
 @pytest.fixture(scope="module")

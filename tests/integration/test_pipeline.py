@@ -12,7 +12,8 @@ from partfit.errors import ComponentError, ConfigError, InputError
 from partfit.fitting import FitStatus, LevenbergMarquardt
 from partfit.images import load_picture
 from partfit.landmarks import Landmarker, LandmarkScheme
-from partfit.pipeline import Choice, Pipeline, PipelineConfig
+from partfit.pipeline import Pipeline
+from partfit.pipeline_config import Choice, PipelineConfig
 
 
 @pytest.fixture(scope="module")

@@ -10,23 +10,23 @@ from scipy.spatial.transform import Rotation
 import partfit
 from partfit.geometry.camera import Camera
 from partfit.models.contour import landmark_points
-from partfit.testing.official.flame import write_companions, write_flame
 
-N_DRAWS, AT_ONCE = 200, 50
+AT_ONCE = 50
 N_BETAS, N_EXPRESSION = 100, 50
+draw_counts = pytest.mark.parametrize("n_draws", [AT_ONCE, pytest.param(200, marks=pytest.mark.slow)])
 POSES = ("global_orient", "neck_pose", "jaw_pose", "leye_pose", "reye_pose")
 
 
-def draws(dtype, seed=0):
+def draws(dtype, n_draws=AT_ONCE, seed=0):
     """Coefficients of the prior, rotations of any angle up to half a turn, translations."""
     rng = np.random.default_rng(seed)
     sizes = {"betas": N_BETAS, "expression": N_EXPRESSION, "transl": 3}
-    values = {name: rng.normal(size=(N_DRAWS, size)) for name, size in sizes.items()}
+    values = {name: rng.normal(size=(n_draws, size)) for name, size in sizes.items()}
     for name in POSES:
-        axes = rng.normal(size=(N_DRAWS, 3))
+        axes = rng.normal(size=(n_draws, 3))
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-        values[name] = axes * rng.uniform(0, np.pi, (N_DRAWS, 1))
-    for start in range(0, N_DRAWS, AT_ONCE):
+        values[name] = axes * rng.uniform(0, np.pi, (n_draws, 1))
+    for start in range(0, n_draws, AT_ONCE):
         some = {name: torch.as_tensor(v[start : start + AT_ONCE], dtype=dtype) for name, v in values.items()}
         yield some
 
@@ -35,6 +35,11 @@ def own(path, **options):
     return partfit.create(
         "model", "flame", path=str(path), n_betas=N_BETAS, n_expression=N_EXPRESSION, **options
     )
+
+
+@pytest.fixture(scope="module")
+def model(folder, companions):
+    return own(folder / "flame.npz", landmark_embedding=companions["landmark_embedding"])
 
 
 def check(model, parameters, vertices, joints, tolerance):
@@ -49,22 +54,6 @@ def matrices(rotvecs):
     return torch.as_tensor(Rotation.from_rotvec(rotvecs.numpy()).as_matrix())
 
 
-@pytest.fixture(scope="module")
-def rounded(content, tmp_path_factory):
-    """A folder whose model file holds numbers that single precision holds too: peers round to it."""
-    folder = tmp_path_factory.mktemp("rounded")
-    entries = {
-        name: value.astype(np.float32).astype(np.float64)
-        if isinstance(value, np.ndarray) and value.dtype == np.float64
-        else value
-        for name, value in content.entries.items()
-    }
-    write_flame(folder / "FLAME_NEUTRAL.pkl", entries, "plain")
-    write_flame(folder / "flame.npz", entries, "npz")
-    write_companions(folder, content)
-    return folder
-
-
 def smplx_peer(folder, cls="FLAME", **options):
     smplx = pytest.importorskip("smplx")
     return getattr(smplx, cls)(
@@ -72,39 +61,41 @@ def smplx_peer(folder, cls="FLAME", **options):
     )
 
 
-def test_smplx_in_single_precision(folder):
-    peer, model = smplx_peer(folder), own(folder / "FLAME_NEUTRAL.pkl")
-    for parameters in draws(torch.float32):
+@draw_counts
+def test_smplx_in_single_precision(folder, model, n_draws):
+    peer = smplx_peer(folder)
+    for parameters in draws(torch.float32, n_draws):
         with torch.no_grad():
             found = peer(**parameters)
         check(model, parameters, found.vertices, found.joints[:, :5], 1e-5)
 
 
-def test_smplx_in_double_precision_by_rotation_matrices(rounded):
-    peer = smplx_peer(rounded, "FLAMELayer", dtype=torch.float64)
-    model = own(rounded / "flame.npz")
-    for parameters in draws(torch.float64):
+@draw_counts
+def test_smplx_in_double_precision_by_rotation_matrices(folder, model, n_draws):
+    peer = smplx_peer(folder, "FLAMELayer", dtype=torch.float64)
+    for parameters in draws(torch.float64, n_draws):
         by_matrices = {name: matrices(parameters[name])[:, None] for name in POSES}
         with torch.no_grad():
             found = peer(**{**parameters, **by_matrices})
         check(model, parameters, found.vertices, found.joints[:, :5], 1e-10)
 
 
-def test_body_models_in_single_precision(folder):
+@draw_counts
+def test_body_models_in_single_precision(folder, model, n_draws):
     body_models = pytest.importorskip("body_models.flame.torch")
-    peer, model = body_models.FLAME(model_path=folder / "flame.npz"), own(folder / "flame.npz")
-    for parameters in draws(torch.float32):
+    peer = body_models.FLAME(model_path=folder / "flame.npz")
+    for parameters in draws(torch.float32, n_draws):
         with torch.no_grad():
             vertices, joints = body_models_points(peer, parameters, lambda rotvecs: rotvecs)
         check(model, parameters, vertices, joints, 1e-5)
 
 
-def test_body_models_in_double_precision_by_rotation_matrices(rounded):
+@draw_counts
+def test_body_models_in_double_precision_by_rotation_matrices(folder, model, n_draws):
     body_models = pytest.importorskip("body_models.flame.numpy")
-    peer = body_models.FLAME(model_path=rounded / "flame.npz", rotation_type="matrix")
-    model = own(rounded / "flame.npz")
+    peer = body_models.FLAME(model_path=folder / "flame.npz", rotation_type="matrix")
     # it multiplies the joint regressor out in single precision
-    arrays, files = peer._assets, np.load(rounded / "flame.npz")
+    arrays, files = peer._assets, np.load(folder / "flame.npz")
     regressor, dirs = files["J_regressor"], files["shapedirs"]
     moved = np.einsum("jv,vdk->jdk", regressor, dirs, optimize=True)
     peer._assets = dataclasses.replace(
@@ -113,7 +104,7 @@ def test_body_models_in_double_precision_by_rotation_matrices(rounded):
         j_shapedirs=moved[..., :300],
         j_exprdirs=moved[..., 300:],
     )
-    for parameters in draws(torch.float64):
+    for parameters in draws(torch.float64, n_draws):
         arrays = {name: value.numpy() for name, value in parameters.items()}
         vertices, joints = body_models_points(peer, arrays, lambda r: Rotation.from_rotvec(r).as_matrix())
         check(model, parameters, vertices, joints, 1e-10)
@@ -132,23 +123,21 @@ def body_models_points(peer, parameters, rotations):
     return peer.forward_vertices(**given), peer.forward_skeleton(**given)[..., :3, 3]
 
 
-def test_joints_from_shape_alone(folder):
+def test_joints_from_shape_alone(folder, model):
     """By thesis eq. 3.7 expression moves no joint: smplx with the expression left out of the joints."""
-    model = own(folder / "flame.npz", joints_from="shape")
+    alone = own(folder / "flame.npz", joints_from="shape")
     parameters = next(draws(torch.float64))
-    x = model.pack({name: parameters[name] for name in ("betas", "expression")}, like=parameters["betas"])
-    without = model.pack({"betas": parameters["betas"]}, like=parameters["betas"])
-    torch.testing.assert_close(model.joints(x), model.joints(without), rtol=0, atol=0)
-    both = own(folder / "flame.npz")
-    assert (both.joints(x) - model.joints(x)).abs().max() > 1e-6
+    x = alone.pack({name: parameters[name] for name in ("betas", "expression")}, like=parameters["betas"])
+    without = alone.pack({"betas": parameters["betas"]}, like=parameters["betas"])
+    torch.testing.assert_close(alone.joints(x), alone.joints(without), rtol=0, atol=0)
+    assert (model.joints(x) - alone.joints(x)).abs().max() > 1e-6
     # at rest the vertices do not know where the joints are
-    torch.testing.assert_close(both.vertices(x), model.vertices(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(model.vertices(x), alone.vertices(x), rtol=0, atol=1e-12)
 
 
-def test_the_contour_is_that_of_smplx(folder, companions):
+def test_the_contour_is_that_of_smplx(folder, model):
     """smplx sees the head from far along +z with y up, and takes the root for its neck: the neck is still."""
     peer = smplx_peer(folder, use_face_contour=True, batch_size=AT_ONCE)
-    model = own(folder / "flame.npz", landmark_embedding=companions["landmark_embedding"])
     parameters = next(draws(torch.float32))
     yaws = np.linspace(-50, 50, AT_ONCE)
     others = np.random.default_rng(1).uniform(-20, 20, (AT_ONCE, 2))

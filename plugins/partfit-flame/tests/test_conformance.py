@@ -9,7 +9,7 @@ from partfit_flame.recipe import face
 class _WithFiles:
     @pytest.fixture(autouse=True)
     def _files(self, folder, companions, flame):
-        self.path, self.companions, self.flame = str(folder / "flame.npz"), companions, flame
+        self.path, self.companions, self.flame = str(folder / "few.npz"), companions, flame
 
     def make_model(self):
         return self.flame
@@ -31,7 +31,7 @@ class TestIbug68(_WithFiles, EmbeddingConformance):
 
 class TestFixedIbug68(_WithFiles, EmbeddingConformance):
     def make(self):
-        options = {"path": self.path, "contour": "fixed", **self.companions}
+        options = {"path": self.path, "n_betas": 10, "n_expression": 5, "contour": "fixed", **self.companions}
         return partfit.create("model", "flame", **options).embedding("ibug68")
 
 
@@ -59,4 +59,4 @@ class TestRecipe(_WithFiles, RecipeConformance):
         return face()
 
     def model_options(self, side):
-        return {"path": self.path, **self.companions}
+        return {"path": self.path, "n_betas": 30, "n_expression": 10, **self.companions}

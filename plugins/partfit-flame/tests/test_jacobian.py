@@ -14,7 +14,7 @@ POSES = ("global_orient", "neck_pose", "jaw_pose", "leye_pose", "reye_pose")
 
 @pytest.fixture(scope="module", params=["shape+expression", "shape"])
 def model(request, folder, companions):
-    path = str(folder / "flame.npz")
+    path = str(folder / "few.npz")
     options = {"n_betas": 20, "n_expression": 10, "joints_from": request.param, **companions}
     return partfit.create("model", "flame", path=path, **options)
 

@@ -35,6 +35,11 @@ BAD = {
     "dtype": (changed(**{VERTICES: lambda v: v > 0}), f"numbers in '{VERTICES}'"),
     "NaN": (changed(template_joint_positions=nan), "finite numbers in 'template_joint_positions'"),
     "face beyond": (changed(triangles=lambda t: t + 1), "whole numbers from 0 to 17820 in 'triangles'"),
+    "millimetres": (
+        changed(**{VERTICES: lambda v: 1000 * v}),
+        "0.15 to 0.6 metres .* looks like millimetres",
+    ),
+    "no metres": (changed(**{VERTICES: lambda v: 5 * v}), f"0.15 to 0.6 metres of '{VERTICES}', found 1.4"),
     "weights": (changed(skinning_weights=lambda w: 2 * w), "columns of 'skinning_weights' that sum to 1"),
     "tree": (changed(joint_parent_indices=lambda p: p[::-1]), r"precede them .*found \[1, 1, 0, -1\]"),
     "names": (changed(identity_names=lambda n: n[:100]), "253 different names in 'identity_names'"),

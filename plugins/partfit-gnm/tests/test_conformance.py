@@ -1,26 +1,18 @@
-import functools
-
 import numpy as np
 import pytest
 
-import partfit
 from partfit.landmarks import LandmarkEmbedding
 from partfit.testing.conformance import ModelConformance, RecipeConformance
 from partfit_gnm.recipe import face
 
 
-@functools.cache
-def small_head(path):
-    return partfit.create("model", "gnm-head", path=path, n_betas=12, n_expression=15)
-
-
 class TestGnmHead(ModelConformance):
     @pytest.fixture(autouse=True)
-    def _file(self, path):
-        self.path = str(path)
+    def _head(self, head):
+        self.head = head
 
     def make(self):
-        return small_head(self.path)
+        return self.head
 
 
 class TestRecipe(RecipeConformance):
@@ -30,7 +22,7 @@ class TestRecipe(RecipeConformance):
         self.path = str(path)
 
     def model_options(self, side):
-        return {"path": self.path}
+        return {"path": self.path, "n_betas": 12, "n_expression": 15}
 
     def make_embedding(self, model):
         """Any vertices of the front: no file says where MediaPipe's landmarks lie on this head."""

@@ -53,20 +53,33 @@ def test_every_kind_of_file_loads_alike(entries, folder, tmp_path, suffix, side)
         torch.testing.assert_close(mano(own, side=side).points(x), expected, rtol=0, atol=1e-12)
 
 
-def test_single_precision_files_load_alike(entries, folder, tmp_path):
-    reals = (
-        "v_template",
-        "shapedirs",
-        "posedirs",
-        "weights",
-        "J_regressor",
-        "hands_mean",
-        "hands_components",
-    )
-    single = {name: entries["right"][name].astype(np.float32) for name in reals}
-    write_mano(tmp_path / "MANO_RIGHT.npz", {**entries["right"], **single})
-    x = states(mano(folder))
-    torch.testing.assert_close(mano(tmp_path).points(x), mano(folder).points(x), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("left_shapedirs", ["auto", "file", "flipped"])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_single_precision_and_any_order_in_memory_load_alike(entries, tmp_path, side, left_shapedirs):
+    """Arrays column by column are what transposed ones are written as."""
+    single, turned = ({}, {})
+    for name, value in entries[side].items():
+        reals = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        single[name] = value.astype(np.float32) if reals else value
+        turned[name] = np.asfortranarray(single[name].astype(np.float64)) if reals else value
+    models = []
+    for kind, content in (("single", single), ("turned", turned)):
+        write_mano(tmp_path / f"{kind}.npz", content)
+        models.append(mano(tmp_path / f"{kind}.npz", side=side, left_shapedirs=left_shapedirs))
+    x = states(models[0])
+    torch.testing.assert_close(*(model.points(x) for model in models), rtol=0, atol=1e-12)
+    own = mano_of(entries, tmp_path, side, left_shapedirs)
+    torch.testing.assert_close(models[0].points(x), own.points(x), rtol=0, atol=1e-6)
+
+
+def mano_of(entries, folder, side, left_shapedirs):
+    write_mano(folder / "own.npz", entries[side])
+    return mano(folder / "own.npz", side=side, left_shapedirs=left_shapedirs)
+
+
+def test_a_folder_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert mano(f"~/{folder.name}").topology.name == "mano-right"
 
 
 def test_a_root_without_a_parent_may_be_minus_one(entries, folder, tmp_path):

@@ -18,17 +18,24 @@ def convert(source: str, target: str) -> None:
     """
     import hashlib
 
-    from partfit.errors import OutputError
+    from partfit.errors import OutputError, printable
     from partfit.files import ensure_writable_file
-    from partfit.model_files import named_arrays, read_model_file, write_model_file
+    from partfit.model_files import (
+        check_target,
+        named_arrays,
+        read_model_file,
+        read_regular_file,
+        write_model_file,
+    )
 
+    path = check_target(target)
     file = read_model_file(source)
-    path = ensure_writable_file(target)
+    ensure_writable_file(path)
     if path.exists() and path.samefile(file.path):
         raise OutputError(f"Cannot write {path}: it is the file to convert. Choose another name.")
-    with file.path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_model_file(path, file.entries, {"source": file.path.name, "source_sha256": digest})
-    click.echo(f"{file.path}: wrote {path}")
+    digest = hashlib.sha256(read_regular_file(file.path, "the file to convert", ())).hexdigest()
+    metadata = {"source": printable(file.path.name), "source_sha256": digest}
+    write_model_file(path, file.entries, metadata)
+    click.echo(printable(f"{file.path}: wrote {path}"))
     for name, array in named_arrays(file.entries):
-        click.echo(f"  {name}  {array.dtype} {array.shape}")
+        click.echo(f"  {printable(name)}  {array.dtype} {array.shape}")

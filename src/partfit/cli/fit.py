@@ -17,6 +17,8 @@ from partfit.errors import ComponentError, InputError
 from partfit.files import RESULT_FORMATS, ResultFormat
 
 if TYPE_CHECKING:
+    from partfit.images import Picture
+    from partfit.landmarks import Detection
     from partfit.meshes import Frame
     from partfit.pipeline import ImageResult, Instance, Pipeline
 
@@ -101,7 +103,8 @@ def fit(
     from partfit import rendering
     from partfit.config import write_toml
     from partfit.files import ensure_writable_folder
-    from partfit.pipeline import RunConfig, stream
+    from partfit.pipeline import stream
+    from partfit.pipeline_config import RunConfig
     from partfit.results import SaveOptions, save_result
 
     if panel or not no_overlay:
@@ -111,19 +114,14 @@ def fit(
     expanded, failures = options.pictures(inputs)
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
+    _check_schemes(pipelines, schemes)
+    given = _given_landmarks(pipelines, expanded, landmarks) if landmarks else None
     for pipeline in pipelines:
         transfer_missing(pipeline)
-    for scheme in schemes:
-        if not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
-            pipelines[0].find_embedding(scheme)  # which says what there is
     save_options = SaveOptions(formats, frame, schemes, not no_overlay, panel)
     configs = tuple(pipeline.to_config() for pipeline in pipelines)
     write_toml(configs[0] if len(configs) == 1 else RunConfig(configs), folder / "partfit.toml")
-    results = (
-        _given_landmarks(pipelines, expanded, landmarks)
-        if landmarks
-        else stream(pipelines, expanded, batch_size)
-    )
+    results = stream(pipelines, expanded, batch_size) if given is None else _fit_given(pipelines, *given)
 
     def save(path: Path, stem: str, result: ImageResult) -> list[Path]:
         _warn(path, result, pipelines)
@@ -139,21 +137,37 @@ def fit(
     options.save_each(expanded, (result.error or result for result in results), save, failures)
 
 
+def _check_schemes(pipelines: Sequence[Pipeline], schemes: Sequence[str]) -> None:
+    """Refuse a scheme to export that lies on no model; the landmarkers' own may yet be transferred."""
+    for scheme in schemes:
+        own = any(pipeline.landmarker.scheme.name == scheme for pipeline in pipelines)
+        if not own and not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
+            pipelines[0].find_embedding(scheme)  # which says what there is
+
+
 def _given_landmarks(
     pipelines: Sequence[Pipeline], paths: Sequence[Path], file: str
-) -> Iterator[ImageResult]:
+) -> tuple[Picture, list[Detection]]:
+    """The picture and its landmarks of a file."""
     from partfit.images import load_picture
-    from partfit.pipeline import ImageResult
     from partfit.results import read_landmarks
 
     if len(paths) != 1:
         raise InputError(f"--landmarks goes with one picture, found {len(paths)}.")
     picture = load_picture(paths[0])
     schemes = [pipeline.landmarker.scheme for pipeline in pipelines]
-    detections = read_landmarks(file, schemes, picture.size)
+    return picture, read_landmarks(file, schemes, picture.size)
+
+
+def _fit_given(
+    pipelines: Sequence[Pipeline], picture: Picture, detections: Sequence[Detection]
+) -> Iterator[ImageResult]:
+    from partfit.pipeline import ImageResult
+
     instances: list[Instance] = []
-    for pipeline, scheme in zip(pipelines, schemes, strict=True):
-        own = [detection for detection in detections if detection.scheme.name == scheme.name]
+    for pipeline in pipelines:
+        name = pipeline.landmarker.scheme.name
+        own = [detection for detection in detections if detection.scheme.name == name]
         instances += pipeline.fit([picture], [own])[0]
     yield ImageResult(picture, tuple(instances))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from partfit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from partfit.pipeline import Choice, Pipeline, PipelineConfig
+    from partfit.pipeline import Pipeline
+    from partfit.pipeline_config import Choice, PipelineConfig
 
 #: Keys that have an option of their own; they decide what the other keys mean.
 _OWN_OPTION = ("part", "preset", "detector", "landmarker", "model", "fitter")
@@ -30,7 +31,8 @@ def build_pipelines(
         ConfigError: for a repeated part, for several parts together with an option that only one can have,
             and as `Pipeline.from_config`.
     """
-    from partfit.pipeline import COMPONENT_KINDS, Pipeline, PipelineConfig, check_one_camera
+    from partfit.pipeline import Pipeline
+    from partfit.pipeline_config import COMPONENT_KINDS, PipelineConfig, check_one_camera
 
     configs = _read_configs(config, chosen.get("model")) if config else (PipelineConfig(),)
     if part:
@@ -76,7 +78,7 @@ def _read_configs(file: str, model: str | None) -> tuple[PipelineConfig, ...]:
     """The configurations of a file, each laid over its recipe: that of a model that was chosen, if any."""
     from partfit.config import from_dict, read_table
     from partfit.errors import ComponentError
-    from partfit.pipeline import PipelineConfig, RunConfig
+    from partfit.pipeline_config import PipelineConfig, RunConfig
     from partfit.registry import default_registry
 
     table, registry = read_table(file), default_registry()
@@ -102,7 +104,7 @@ def _with_model(table: dict[str, Any], model: str | None) -> dict[str, Any]:
 
 def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineConfig:
     """The configuration of a part; where there is none, what the first says of camera and machine."""
-    from partfit.pipeline import PipelineConfig
+    from partfit.pipeline_config import PipelineConfig
 
     for config in configs:
         if config.part == part:
@@ -120,7 +122,7 @@ def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineCon
 def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     import attrs
 
-    from partfit.pipeline import COMPONENT_KINDS, Choice
+    from partfit.pipeline_config import COMPONENT_KINDS, Choice
     from partfit.registry import default_registry
 
     values: dict[str, Any] = {

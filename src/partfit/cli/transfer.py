@@ -26,9 +26,7 @@ _BAD_ERROR = 0.04
 @click.option(
     "--on",
     type=click.Choice(["surface", "joints"]),
-    default="surface",
-    show_default=True,
-    help="Where landmarks lie: on the skin, or, as the joints of a hand, inside.",
+    help="Where landmarks lie: on the surface, or inside, as joints do.  [default: the recipe's]",
 )
 @click.option(
     "--renders", type=click.IntRange(min=10), metavar="N", help="Number of renders.  [default: 200]"
@@ -41,7 +39,7 @@ _BAD_ERROR = 0.04
     "--out", metavar="FILE", help="Embedding to write, .safetensors; default: where fits look for it."
 )
 def transfer(
-    on: Literal["surface", "joints"],
+    on: Literal["surface", "joints"] | None,
     renders: int | None,
     seed: int | None,
     yaw: float | None,
@@ -60,20 +58,25 @@ def transfer(
     """
     from partfit.embedding_files import cached_embedding_path
     from partfit.files import ensure_writable_file
+    from partfit.model_files import home_path
     from partfit.transfer import TransferSettings, transfer_landmarks
 
-    given: dict[str, Any] = {"renders": renders, "seed": seed, "yaw": yaw, "pitch": pitch, "roll": roll}
-    settings = TransferSettings(on, **{name: value for name, value in given.items() if value is not None})
     pipeline = _pipeline(part, chosen)
+    given: dict[str, Any] = {"renders": renders, "seed": seed, "yaw": yaw, "pitch": pitch, "roll": roll}
+    settings = TransferSettings(
+        on or pipeline.recipe.landmarks_on,
+        **{name: value for name, value in given.items() if value is not None},
+    )
     model, scheme = pipeline.model, pipeline.landmarker.scheme
-    path = Path(out) if out else cached_embedding_path(model, scheme.name)
+    path = home_path(out) if out else cached_embedding_path(model, scheme.name)
     if path.suffix != ".safetensors":
         raise InputError(f"--out {out}: expected a name that ends in .safetensors.")
-    ensure_writable_file(path)
+    _refuse_to_overwrite(ensure_writable_file(path))
     result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, options.progress)
     for written in _save(result, path):
         click.echo(f"wrote {written}")
-    _summarize(result)
+    click.echo(_summary(result))
+    _warn_of_error(result)
     if not out and pipeline.find_embedding(scheme.name).hash != result.embedding.hash:
         options.complain(
             f"warning: fits take the embedding that a plugin or the model's files give for {scheme.name} on "
@@ -84,33 +87,54 @@ def transfer(
 def transfer_missing(pipeline: Pipeline) -> None:
     """Transfer a pipeline's landmarks if nobody knows where they lie on its model, and keep the embedding.
 
-    Models with a left and a right side are left alone: of these, joints are asked for, on both.
+    Models with a left and a right are left alone: a picture may show one side only.
 
     Raises:
-        InputError: if the landmarks do not lie on the model's skin, or too few renders are accepted.
+        InputError: if the places explain badly what was seen, or too few renders are accepted.
     """
-    from partfit.embedding_files import cached_embedding_path
-    from partfit.files import ensure_writable_file
-    from partfit.transfer import transfer_landmarks
+    from partfit.embedding_files import CACHE_VARIABLE, cached_embedding_path
+    from partfit.transfer import TransferSettings, transfer_landmarks
 
     scheme = pipeline.landmarker.scheme.name
     if pipeline.sided or pipeline.has_embedding(scheme):
         return
-    model = pipeline.model
+    model, settings = pipeline.model, TransferSettings(pipeline.recipe.landmarks_on)
     options.complain(
-        f"note: nobody knows where {scheme} lies on {model.topology.name}: it is transferred, which takes "
-        "about a minute, once."
+        f"note: no embedding of {scheme} on {model.topology.name}: finding one from {settings.renders} "
+        "renders of the model"
     )
-    path = ensure_writable_file(cached_embedding_path(model, scheme))
-    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, None, options.progress)
+    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, options.progress)
     if _is_bad(result):
         raise InputError(
-            f"The landmarks {scheme} seem not to lie on the skin of {model.topology.name}: the median error "
-            f"on held-out renders is {result.report['summary']['held_out_mm']['median']:.0f} mm. Run "
-            "`partfit transfer-landmarks` and look at its picture; landmarks inside, such as joints, need "
-            "--on joints."
+            f"{_summary(result)}: too much. Run `partfit transfer-landmarks` and look at its picture."
         )
-    options.complain(f"note: kept as {_save(result, path)[0]}; look at the picture beside it")
+    pipeline.embeddings.add(result.embedding)
+    try:
+        path = cached_embedding_path(model, scheme)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = _save(result, path)
+    except (OSError, PartfitError) as error:
+        options.complain(
+            f"warning: the embedding cannot be kept: {error} ({CACHE_VARIABLE} names another folder)"
+        )
+    else:
+        options.complain(
+            f"note: {_summary(result)}; kept as {written[0]}, look at {written[-1].name} beside it"
+        )
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """Raise InputError if a file is there that is no embedding."""
+    from partfit.embedding_files import read_embedding
+
+    if not path.exists():
+        return
+    try:
+        read_embedding(path)
+    except InputError as error:
+        raise InputError(
+            f"{path}: this file is no embedding, and is not overwritten. Choose another name."
+        ) from error
 
 
 def _is_bad(result: TransferResult) -> bool:
@@ -143,7 +167,7 @@ def _part_of(landmarker: str) -> str:
             recipe = registry.create("recipe", record.qualified_name)
         except PartfitError:
             continue  # `partfit check` says why
-        if recipe.landmarker == landmarker:
+        if recipe.landmarker == landmarker.rpartition(":")[2]:
             parts.add(recipe.part)
     if len(parts) != 1:
         found = ", ".join(sorted(parts)) or "none"
@@ -155,25 +179,28 @@ def _part_of(landmarker: str) -> str:
 
 
 def _save(result: TransferResult, path: Path) -> list[Path]:
+    """Write embedding, report and picture; returns their paths."""
     from partfit.embedding_files import write_embedding
     from partfit.results import write_json, write_png
 
-    write_embedding(result.embedding, path, result.report)
-    report, picture = path.with_suffix(".json"), path.with_suffix(".png")
+    report, picture = (path.with_name(f"{path.stem}-transfer{suffix}") for suffix in (".json", ".png"))
+    write_embedding(result.embedding, path)
     write_json(report, result.report)
     write_png(picture, result.picture)
     return [path, report, picture]
 
 
-def _summarize(result: TransferResult) -> None:
-    renders, summary = result.report["renders"], result.report["summary"]
-    error, extent = summary["held_out_mm"]["median"], result.report["extent_mm"]
-    click.echo(
+def _summary(result: TransferResult) -> str:
+    renders, error = result.report["renders"], result.report["summary"]["held_out_mm"]["median"]
+    return (
         f"{result.embedding.scheme.name} on {result.embedding.topology}: {renders['accepted']} of "
         f"{renders['made']} renders accepted, median error on held-out renders {error:.1f} mm"
     )
+
+
+def _warn_of_error(result: TransferResult) -> None:
     if _is_bad(result):
         options.complain(
-            f"warning: that is much for landmarks that cover {extent:.0f} mm. Look at the picture; landmarks "
-            "inside the model, such as joints, need --on joints."
+            f"warning: that is much for landmarks that cover {result.report['extent_mm']:.0f} mm. Look at "
+            "the picture; landmarks inside the model, such as joints, need --on joints."
         )

@@ -5,8 +5,9 @@ distance across the ray of a mean b of points is the length of
 
     r(b) = sum_v b_v (p_v.x - u p_v.z, p_v.y - v p_v.z),
 
-in metres and linear in b. A place minimises the mean over the renders of min(|r|, cut), by iteratively
-re-weighted least squares (weights 1 / |r| within the cut, 0 beyond) over weights b >= 0 that sum to 1.
+in metres and linear in b. A place minimises the mean over the renders in which the landmark was seen of
+min(|r|, limit), by iteratively re-weighted least squares (weights 1 / |r| within the limit, 0 beyond) over
+weights b >= 0 that sum to 1.
 """
 
 from __future__ import annotations
@@ -18,25 +19,26 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import nnls
 
+from partfit.landmarks import LandmarkEmbedding
 from partfit.meshes import Mesh
 from partfit.rendering import closest_surface_points
 
 #: Distances count no further than this part of the landmarks' extent.
-CUT = 0.1
+_LIMIT = 0.1
 #: Largest distance of a symmetric surface from its mirror image, of its extent.
-ASYMMETRY = 0.01
-#: Residuals below this part of the cut weigh alike.
+_ASYMMETRY = 0.01
+#: Residuals below this part of the limit weigh alike.
 _EXACT = 1e-4
 _ITERATIONS = 15
 #: How often the search moves on to the triangles around another vertex.
 _WALK = 8
-#: Points of the model that a landmark inside may be a mean of, and how many of them it keeps.
+#: Points of the model that a joint may be a mean of, and how many of them it keeps.
 _CANDIDATES, _KEPT = 64, 8
 #: A vertex is a candidate where its mean distance is at most so many times that of the best one.
 _AROUND = 2.5
-#: Skin around a landmark inside is farther from it than the cut: its distances count up to so many cuts.
+#: The surface around a joint is farther from it than the limit: its distances count up to so many limits.
 _REACH = 4.0
-#: Weight of the distances of a landmark's own points from it, against the residuals.
+#: Weight of the distances of a joint's own points from it, against the residuals.
 _COMPACT = 0.05
 
 
@@ -58,13 +60,13 @@ def mirror_images(
 ) -> Spots | None:
     """Where the mirror image (-x, y, z) of each vertex lies on the surface; None if it is not symmetric.
 
-    It is symmetric when 95% of the mirror images lie within `ASYMMETRY` of its extent from it.
+    It is symmetric when 95% of the mirror images lie within 1% of its extent from it.
     """
     mirrored = vertices * [-1.0, 1.0, 1.0]
     face, barycentric = closest_surface_points(mirrored, Mesh(vertices, faces))
     spots = Spots(faces[face], barycentric)
     gaps = np.linalg.norm(np.einsum("vkd,vk->vd", vertices[spots.corners], barycentric) - mirrored, axis=1)
-    return spots if np.quantile(gaps, 0.95) < ASYMMETRY * np.ptp(vertices, axis=0).max() else None
+    return spots if np.quantile(gaps, 0.95) < _ASYMMETRY * np.ptp(vertices, axis=0).max() else None
 
 
 @attrs.frozen(eq=False)
@@ -72,22 +74,39 @@ class Observations:
     """Landmarks seen in N renders.
 
     Attributes:
-        points: (N, P, 3) the model's points, metres, in the camera frame of each render.
-        rays: (N, L, 2) x / z and y / z of the landmarks.
+        points: (N, P, 3) the model's points, metres, in the camera frame of each render, single precision.
+        rays: (N, L, 2) x / z and y / z of the landmarks; NaN where a landmark was not seen.
     """
 
     points: Float[np.ndarray, "renders points 3"]
     rays: Float[np.ndarray, "renders landmarks 2"]
 
     @property
-    def extent(self) -> float:
-        """Size of what the landmarks cover, metres: the root of their box's area, median of the renders."""
-        depth = np.median(self.points[..., 2], axis=1)
-        return float(np.median(np.sqrt(np.ptp(self.rays, axis=1).prod(axis=1)) * depth))
+    def seen(self) -> Bool[np.ndarray, "renders landmarks"]:
+        """(N, L) where a landmark was seen."""
+        return ~np.isnan(self.rays).any(axis=-1)
 
-    def select(self, renders: Int[np.ndarray, " chosen"] | Bool[np.ndarray, " renders"]) -> Observations:
-        """The observations in some renders."""
-        return Observations(self.points[renders], self.rays[renders])
+    @property
+    def extent(self) -> float:
+        """Size of what the landmarks cover, metres: the mean side of their box, median of the renders.
+
+        At least one landmark must be seen in each render.
+        """
+        sides = np.nanmax(self.rays, axis=1) - np.nanmin(self.rays, axis=1)
+        return float(np.median(sides.mean(axis=1) * np.median(self.points[..., 2], axis=1)))
+
+    @property
+    def limit(self) -> float:
+        """Up to which distance residuals count, metres: a tenth of the extent."""
+        return _LIMIT * self.extent
+
+    def only(self, renders: Bool[np.ndarray, " renders"]) -> Observations:
+        """The same renders, but nothing was seen in the others; the points are shared, not copied."""
+        return Observations(self.points, np.where(renders[:, None, None], self.rays, np.nan))
+
+    def of_landmarks(self, chosen: Bool[np.ndarray, " landmarks"]) -> Observations:
+        """What was seen of some landmarks."""
+        return Observations(self.points, self.rays[:, chosen])
 
     def with_mirrored(self, mirror: Spots, landmark_mirror: Int[np.ndarray, " landmarks"]) -> Observations:
         """These observations and those of the mirrored model, in which left and right have changed places.
@@ -96,58 +115,59 @@ class Observations:
             mirror: Where the mirror image of each vertex lies on the surface; virtual points are left out.
             landmark_mirror: (L,) the counterpart of each landmark.
         """
-        mirrored = np.einsum("nvkd,vk->nvd", self.points[:, mirror.corners], mirror.barycentric)
-        return Observations(
-            np.concatenate([self.points[:, : mirrored.shape[1]], mirrored]),
-            np.concatenate([self.rays, self.rays[:, landmark_mirror]]),
-        )
+        n, weights = len(self.points), mirror.barycentric.astype(np.float32)
+        points = np.empty((2 * n, len(weights), 3), dtype=np.float32)
+        points[:n] = self.points[:, : len(weights)]
+        for own, mirrored in zip(points[:n], points[n:], strict=True):  # all at once would take three times as much
+            np.einsum("vkd,vk->vd", own[mirror.corners], weights, out=mirrored)
+        return Observations(points, np.concatenate([self.rays, self.rays[:, landmark_mirror]]))
 
     def residuals(
         self, landmark: int, indices: Int[np.ndarray, "*rows k"]
-    ) -> Float[np.ndarray, "renders *rows k 2"]:
-        """Distances r of single points from a landmark's rays, metres across them."""
-        points = self.points[:, indices]
-        rays = self.rays[:, landmark].reshape(-1, *(1,) * (points.ndim - 2), 2)
-        return points[..., :2] - rays * points[..., 2:]
+    ) -> Float[np.ndarray, "seen *rows k 2"]:
+        """Distances r of single points from a landmark's rays, metres across them, where it was seen."""
+        renders = np.flatnonzero(self.seen[:, landmark]).reshape(-1, *(1,) * indices.ndim)
+        points = self.points[renders, indices].astype(float)
+        return points[..., :2] - self.rays[renders, landmark] * points[..., 2:]
 
-    def distances(
-        self, indices: Int[np.ndarray, "landmarks k"], weights: Float[np.ndarray, "landmarks k"]
-    ) -> Float[np.ndarray, "renders landmarks"]:
-        """|r| (N, L), metres, of each landmark's place, given as a row over the model's points."""
-        places = np.einsum("nlkd,lk->nld", self.points[:, indices], weights)
-        return np.linalg.norm(places[..., :2] - self.rays * places[..., 2:], axis=-1)
+    def distances(self, embedding: LandmarkEmbedding) -> Float[np.ndarray, "renders landmarks"]:
+        """|r| (N, L), metres, of each landmark's place; NaN where it was not seen or the place is not known."""
+        places = embedding.apply(self.points)
+        distances = np.linalg.norm(places[..., :2] - self.rays * places[..., 2:], axis=-1)
+        return np.where(embedding.reliability > 0, distances, np.nan)
 
 
 def point_costs(
-    seen: Observations, points: Int[np.ndarray, " chosen"], cut: float
+    seen: Observations, points: Int[np.ndarray, " chosen"], limit: float
 ) -> Float[np.ndarray, "chosen landmarks"]:
-    """(C, L) mean over the renders of min(|r|, cut), metres, of single points for every landmark."""
+    """(C, L) mean of min(|r|, limit), metres, of single points for every landmark where it was seen."""
     total = np.zeros((len(points), seen.rays.shape[1]), dtype=np.float32)
-    for own, rays in zip(seen.points[:, points], seen.rays, strict=True):
-        x, y, z = own.T
-        # |p.xy - u z|^2 as a product of matrices
-        left = np.stack([x**2 + y**2, x * z, y * z, z**2], axis=1).astype(np.float32)
-        u, v = rays.T
-        right = np.stack([np.ones_like(u), -2 * u, -2 * v, u**2 + v**2]).astype(np.float32)
-        total += np.sqrt(np.clip(left @ right, 0, cut**2))
-    return total / len(seen.points)
+    for own, rays, known in zip(seen.points, seen.rays, seen.seen, strict=True):
+        if known.any():
+            x, y, z = own[points].astype(float).T
+            # |p.xy - u z|^2 as a product of matrices
+            left = np.stack([x**2 + y**2, x * z, y * z, z**2], axis=1).astype(np.float32)
+            u, v = rays[known].T
+            right = np.stack([np.ones_like(u), -2 * u, -2 * v, u**2 + v**2]).astype(np.float32)
+            total[:, known] += np.sqrt(np.clip(left @ right, 0, limit**2))
+    return total / seen.seen.sum(axis=0)
 
 
-def locate_on_surface(seen: Observations, faces: Int[np.ndarray, "faces 3"], cut: float) -> Spots:
+def locate_on_surface(seen: Observations, faces: Int[np.ndarray, "faces 3"], limit: float) -> Spots:
     """The place of each landmark on a surface.
 
     The vertex of least cost comes first, then the best place in the triangles around it; while that leans on
     another corner, the triangles around that one are searched.
 
     Args:
-        seen: The observations.
+        seen: The observations; each landmark was seen.
         faces: (F, 3) the triangles that landmarks may lie in, as indices of points.
-        cut: Metres, see above.
+        limit: Metres, see above.
     """
     vertices = np.unique(faces)
-    best = vertices[point_costs(seen, vertices, cut).argmin(axis=0)]
+    best = vertices[point_costs(seen, vertices, limit).argmin(axis=0)]
     around = _faces_around(faces)
-    found = [_walk(seen, landmark, int(vertex), faces, around, cut) for landmark, vertex in enumerate(best)]
+    found = [_walk(seen, landmark, int(vertex), faces, around, limit) for landmark, vertex in enumerate(best)]
     return Spots(faces[[face for face, _ in found]], np.stack([weights for _, weights in found]))
 
 
@@ -157,11 +177,11 @@ def _walk(
     vertex: int,
     faces: Int[np.ndarray, "faces 3"],
     around: dict[int, list[int]],
-    cut: float,
+    limit: float,
 ) -> tuple[int, Float[np.ndarray, " 3"]]:
     for _ in range(_WALK):
         fan = np.array(around[vertex])
-        weights, cost = _best_in_triangles(seen.residuals(landmark, faces[fan]), cut)
+        weights, cost = _best_in_triangles(seen.residuals(landmark, faces[fan]), limit)
         chosen = int(cost.argmin())
         face, barycentric = int(fan[chosen]), weights[chosen]
         nearest = int(faces[face][barycentric.argmax()])
@@ -180,21 +200,21 @@ def _faces_around(faces: Int[np.ndarray, "faces 3"]) -> dict[int, list[int]]:
 
 
 def _best_in_triangles(
-    residuals: Float[np.ndarray, "renders triangles 3 2"], cut: float
+    residuals: Float[np.ndarray, "renders triangles 3 2"], limit: float
 ) -> tuple[Float[np.ndarray, "triangles 3"], Float[np.ndarray, " triangles"]]:
     """Barycentric coordinates (T, 3) of least cost in each triangle, and that cost (T,)."""
     weights = np.full((residuals.shape[1], 3), 1 / 3)
     for _ in range(_ITERATIONS):
         distance = np.linalg.norm(np.einsum("ntkd,tk->ntd", residuals, weights), axis=-1)
-        robust = _robust_weights(distance, cut, _EXACT * cut)
+        robust = _robust_weights(distance, limit, _EXACT * limit)
         weights = _simplex_minimum(np.einsum("nt,ntkd,ntmd->tkm", robust, residuals, residuals))
     distance = np.linalg.norm(np.einsum("ntkd,tk->ntd", residuals, weights), axis=-1)
-    return weights, np.minimum(distance, cut).mean(axis=0)
+    return weights, np.minimum(distance, limit).mean(axis=0)
 
 
-def _robust_weights(distance: np.ndarray, cut: float, least: float) -> np.ndarray:
-    """1 / distance within the cut, 0 beyond; where all lie beyond, the same for all."""
-    weights = np.where(distance < cut, 1 / np.maximum(distance, least), 0.0)
+def _robust_weights(distance: np.ndarray, limit: float, least: float) -> np.ndarray:
+    """1 / distance within the limit, 0 beyond; where all lie beyond, the same for all."""
+    weights = np.where(distance < limit, 1 / np.maximum(distance, least), 0.0)
     return np.where(weights.any(axis=0), weights, 1.0)
 
 
@@ -216,24 +236,24 @@ def _simplex_minimum(quadratic: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray,
     return options[cost.argmin(axis=0), np.arange(n)]
 
 
-def locate_inside(
-    seen: Observations, n_vertices: int, cut: float
+def locate_joints(
+    seen: Observations, n_vertices: int, limit: float
 ) -> tuple[Int[np.ndarray, "landmarks kept"], Float[np.ndarray, "landmarks kept"]]:
-    """Each landmark as a mean of a few of the model's points, which may lie around it.
+    """Each landmark as a mean of a few of the model's points, which may lie around it, as around a joint.
 
     Candidates are the virtual point of least cost and vertices whose cost is not much above the least. Of the
     non-negative least-squares solution the largest weights are kept.
 
     Args:
-        seen: The observations.
+        seen: The observations; each landmark was seen.
         n_vertices: V; the virtual points follow.
-        cut: Metres, see above.
+        limit: Metres, see above.
 
     Returns:
         Indices and weights of rows (L, K), K = 8.
     """
-    cost = point_costs(seen, np.arange(seen.points.shape[1]), _REACH * cut)
-    rows = [_mean_of_points(seen, i, _candidates(own, n_vertices), cut) for i, own in enumerate(cost.T)]
+    cost = point_costs(seen, np.arange(seen.points.shape[1]), _REACH * limit)
+    rows = [_mean_of_points(seen, i, _candidates(own, n_vertices), limit) for i, own in enumerate(cost.T)]
     return np.stack([indices for indices, _ in rows]), np.stack([weights for _, weights in rows])
 
 
@@ -246,19 +266,19 @@ def _candidates(cost: Float[np.ndarray, " points"], n_vertices: int) -> Int[np.n
 
 
 def _mean_of_points(
-    seen: Observations, landmark: int, candidates: Int[np.ndarray, " candidates"], cut: float
+    seen: Observations, landmark: int, candidates: Int[np.ndarray, " candidates"], limit: float
 ) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, " kept"]]:
-    weights = _convex_combination(seen.residuals(landmark, candidates), cut)
+    weights = _convex_combination(seen.residuals(landmark, candidates), limit)
     while len(candidates) > _KEPT:  # half of those that count, and once more, so that the others take over
         kept = np.argsort(-weights, kind="stable")[: max(_KEPT, np.count_nonzero(weights) // 2)]
         candidates = candidates[kept]
-        weights = _convex_combination(seen.residuals(landmark, candidates), cut)
+        weights = _convex_combination(seen.residuals(landmark, candidates), limit)
     missing = _KEPT - len(candidates)
     return np.pad(candidates, (0, missing), mode="edge"), np.pad(weights, (0, missing))
 
 
 def _convex_combination(
-    residuals: Float[np.ndarray, "renders candidates 2"], cut: float
+    residuals: Float[np.ndarray, "renders candidates 2"], limit: float
 ) -> Float[np.ndarray, " candidates"]:
     """(C,) weights b >= 0 with sum 1: non-negative least squares with a heavy row for the sum.
 
@@ -266,14 +286,14 @@ def _convex_combination(
     nonnegativity constraints".
     """
     n_candidates = residuals.shape[1]
-    spans = np.sqrt(np.mean(np.minimum(np.linalg.norm(residuals, axis=-1), _REACH * cut) ** 2, axis=0))
+    spans = np.sqrt(np.mean(np.minimum(np.linalg.norm(residuals, axis=-1), _REACH * limit) ** 2, axis=0))
     weights = np.eye(n_candidates)[spans.argmin()]
     stacked = residuals.transpose(0, 2, 1)  # (N, 2, C)
     for iteration in range(_ITERATIONS):
         distance = np.linalg.norm(stacked @ weights, axis=1)
-        # without the cut the problem is convex: its solution does not depend on the start
-        reach = math.inf if iteration < _ITERATIONS // 2 else cut
-        robust = np.sqrt(_robust_weights(distance, reach, _EXACT * cut) / len(residuals))
+        # without the limit the problem is convex: its solution does not depend on the start
+        reach = math.inf if iteration < _ITERATIONS // 2 else limit
+        robust = np.sqrt(_robust_weights(distance, reach, _EXACT * limit) / len(residuals))
         rows = (robust[:, None, None] * stacked).reshape(-1, n_candidates)
         compact = _COMPACT * np.sqrt((robust**2).sum()) * np.diag(spans)
         heavy = 1e4 * np.sqrt((rows**2).sum(axis=0).max())

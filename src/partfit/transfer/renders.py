@@ -21,7 +21,7 @@ from partfit.rendering import render, visible_points
 from partfit.transfer.settings import TransferSettings
 
 #: Colour of a model without colours, sRGB.
-SKIN = (0.85, 0.65, 0.54)
+_SKIN = (0.85, 0.65, 0.54)
 #: From the model frame (y up, z towards the viewer) to the camera frame (y down, z away).
 TO_CAMERA = np.array([1.0, -1.0, -1.0])
 
@@ -41,6 +41,8 @@ _DIRECTIONS = 64
 _ON_SURFACE = 0.005
 #: Length of a stump, of its cut's diameter, and how much wider it ends.
 _STUMP_LENGTH, _STUMP_WIDENING = 1.2, 1.15
+#: A boundary of less area, of its squared length, is a slit, not a cut; a circle has 0.08.
+_SLIT = 0.005
 
 
 @attrs.frozen(eq=False)
@@ -118,10 +120,10 @@ class _Studio:
     def __init__(self, model: ParametricModel) -> None:
         topology = model.topology
         vertices = rest_points(model)[: topology.n_vertices]
-        self._loop = _longest_boundary(vertices, topology.faces)
+        self._loop = _cut_edges(vertices, topology.faces)
         self._faces = _with_stump_faces(topology.faces, self._loop, topology.n_vertices)
-        colours = np.tile(SKIN, (len(vertices), 1)) if topology.colors is None else topology.colors
-        colours = colours * (_CAVITY + (1 - _CAVITY) * openness(vertices, topology.faces))[:, None]
+        colours = np.tile(_SKIN, (len(vertices), 1)) if topology.colors is None else topology.colors
+        colours = colours * (_CAVITY + (1 - _CAVITY) * _openness(vertices, topology.faces))[:, None]
         self._colours = np.concatenate([colours, colours[self._loop[:, 0]]])
         self._n_vertices = topology.n_vertices
         self._rest = vertices
@@ -169,7 +171,7 @@ class _Studio:
         return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
-def openness(
+def _openness(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float[np.ndarray, " vertices"]:
     """(V,) how much of the sky before each vertex the mesh leaves open: 1 on a ball, 0 in a cavity."""
@@ -210,18 +212,21 @@ def _random_view(settings: TransferSettings, rng: np.random.Generator) -> Float[
     return Rotation.from_euler("ZXY", [roll, pitch, yaw]).as_matrix()
 
 
-def _longest_boundary(
+def _cut_edges(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Int[np.ndarray, "edges 2"]:
-    """The edges (E, 2) of the longest boundary, where a part is cut from its body; none of a closed mesh."""
+    """The edges (E, 2) of the longest boundary that is no slit, where a part is cut from its body, if any."""
     rim = boundary_edges(faces)
     if not len(rim):
         return rim
     n = len(vertices)
     graph = sparse.coo_array((np.ones(len(rim)), rim.T), shape=(n, n))
     label = csgraph.connected_components(graph, directed=False)[1][rim[:, 0]]
-    lengths = np.bincount(label, np.linalg.norm(vertices[rim[:, 1]] - vertices[rim[:, 0]], axis=1))
-    return rim[label == lengths.argmax()]
+    start, end = (vertices - vertices.mean(axis=0))[rim.T]
+    lengths = np.bincount(label, np.linalg.norm(end - start, axis=1))
+    areas = np.linalg.norm([np.bincount(label, axis) for axis in np.cross(start, end).T / 2], axis=0)
+    open_wide = areas > _SLIT * lengths**2
+    return rim[label == np.where(open_wide, lengths, 0).argmax()] if open_wide.any() else rim[:0]
 
 
 def _with_stump_faces(

@@ -8,28 +8,21 @@ from typing import Any
 
 import attrs
 import numpy as np
-from jaxtyping import Bool, Float
-from PIL import Image, ImageDraw
+from jaxtyping import Float, Int
+from PIL import Image
 
 from partfit import __version__
 from partfit.landmarks import Detection, LandmarkEmbedding
 from partfit.meshes import Mesh
 from partfit.models.base import ParametricModel
-from partfit.rendering import draw_landmarks, shade, surface_distances, visible_points
+from partfit.rendering import PANEL_TILE, draw_landmarks, draw_view
 from partfit.transfer.renders import TO_CAMERA, Render
 from partfit.transfer.settings import TransferSettings
 
-#: Side of the picture's six tiles, pixels.
-TILE = 480
-
-_BACKDROP = (236, 238, 241)
-_UNRELIABLE, _RELIABLE = np.array([214, 40, 57]), np.array([34, 139, 84])
+#: Colours of landmarks on the model, sRGB.
+_UNRELIABLE, _RELIABLE = np.array([0.84, 0.16, 0.22]), np.array([0.13, 0.55, 0.33])
 #: The front and the subject's left and right side: how far the model is turned about its vertical.
-_TURNS = (0.0, -math.pi / 2, math.pi / 2)
-#: The dots are drawn so many times larger and then reduced, which smooths them.
-_FINE = 3
-#: Distance of the camera in radii of the model, and half the picture's side that the model fills.
-_DISTANCE, _FILL = 10.0, 0.46
+_TURNS = (0.0, math.pi / 2, -math.pi / 2)
 
 
 def transfer_report(
@@ -39,11 +32,12 @@ def transfer_report(
     counts: Mapping[str, int],
     extent: float,
     symmetric: bool,
+    seen: Int[np.ndarray, " landmarks"],
     residual: Float[np.ndarray, " landmarks"],
     dispersion: Float[np.ndarray, " landmarks"],
     held_out: Float[np.ndarray, " landmarks"],
 ) -> dict[str, Any]:
-    """The figures, ready for JSON; lengths in it are millimetres.
+    """The figures, ready for JSON; lengths in it are millimetres, those that are not known (NaN) are null.
 
     Args:
         embedding: What was found.
@@ -51,6 +45,7 @@ def transfer_report(
         counts: Renders made, accepted by the landmarker, held out, and rejected as the landmarker's errors.
         extent: Size of the part that the landmarks cover, metres.
         symmetric: Whether a landmark and its mirror image were found together.
+        seen: (L,) in how many renders each landmark was seen, of those that were used.
         residual: (L,) median over the renders of the distance between a landmark and its place, metres, as
             the landmark's ray sees it.
         dispersion: (L,) the mean of these distances, each at most a tenth of the extent.
@@ -58,8 +53,12 @@ def transfer_report(
     """
     scheme = embedding.scheme
     millimetres = {"residual_mm": residual, "dispersion_mm": dispersion, "held_out_mm": held_out}
-    columns = {name: (1e3 * values).round(3).tolist() for name, values in millimetres.items()}
-    columns["reliability"] = embedding.reliability.round(4).tolist()
+    columns = {name: [_rounded(1e3 * value) for value in values] for name, values in millimetres.items()}
+    summary = {
+        name: {"median": _rounded(np.nanmedian(1e3 * values)), "p95": _rounded(np.nanquantile(1e3 * values, 0.95))}
+        for name, values in millimetres.items()
+    }
+    rows = {"seen": seen.tolist(), **columns, "reliability": embedding.reliability.round(4).tolist()}
     return {
         "partfit": __version__,
         "topology": embedding.topology,
@@ -74,19 +73,16 @@ def transfer_report(
         "renders": dict(counts),
         "extent_mm": round(1e3 * extent, 3),
         "symmetric": symmetric,
-        "summary": {
-            name: {
-                "median": round(float(np.median(values)), 3),
-                "p95": round(float(np.quantile(values, 0.95)), 3),
-            }
-            for name, values in columns.items()
-            if name != "reliability"
-        },
+        "summary": summary,
         "landmarks": [
-            {"name": name, **{column: values[i] for column, values in columns.items()}}
+            {"name": name, **{column: values[i] for column, values in rows.items()}}
             for i, name in enumerate(scheme.names)
         ],
     }
+
+
+def _rounded(length: float) -> float | None:
+    return None if math.isnan(length) else round(float(length), 3)
 
 
 def draw_transfer(
@@ -106,47 +102,16 @@ def draw_transfer(
         embedding: What was found.
         samples: Renders, and what the landmarker said of them.
     """
-    sheet = Image.new("RGB", (3 * TILE, 2 * TILE), _BACKDROP)
+    tile = PANEL_TILE
+    sheet = Image.new("RGB", (3 * tile, 2 * tile))
+    mesh = Mesh(rest[: model.topology.n_vertices] * TO_CAMERA, model.topology.faces)
+    colours = _UNRELIABLE + embedding.reliability[:, None] * (_RELIABLE - _UNRELIABLE)
     for column, turn in enumerate(_TURNS):
-        sheet.paste(_view(model, rest, embedding, turn), (column * TILE, 0))
+        view = draw_view(mesh, turn, embedding.apply(rest) * TO_CAMERA, colours)
+        sheet.paste(view, (column * tile, 0))
     for column, (render, detection) in enumerate(samples):
-        zoom = TILE / len(render.image)
-        enlarged = Image.fromarray(render.image).resize((TILE, TILE), Image.Resampling.BICUBIC)
+        zoom = tile / len(render.image)
+        enlarged = Image.fromarray(render.image).resize((tile, tile), Image.Resampling.BICUBIC)
         drawn = draw_landmarks(np.asarray(enlarged), [detection.mapped(zoom)])
-        sheet.paste(drawn, (column * TILE, TILE))
+        sheet.paste(drawn, (column * tile, tile))
     return sheet
-
-
-def _view(
-    model: ParametricModel, rest: Float[np.ndarray, "points 3"], embedding: LandmarkEmbedding, turn: float
-) -> Image.Image:
-    vertices = rest[: model.topology.n_vertices]
-    center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    radius = float(np.linalg.norm(vertices - center, axis=1).max())
-    c, s = math.cos(turn), math.sin(turn)
-    rotation = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
-
-    def to_camera(points: np.ndarray) -> np.ndarray:
-        return (points - center) @ rotation.T * TO_CAMERA + [0, 0, _DISTANCE * radius]
-
-    mesh = Mesh(to_camera(vertices), model.topology.faces)
-    focal, middle = _FILL * TILE * _DISTANCE, (TILE - 1) / 2
-    clay = Image.fromarray(shade([mesh], focal, (middle, middle), (TILE, TILE)))
-    tile = Image.new("RGB", (TILE, TILE), _BACKDROP)
-    tile.paste(clay, mask=clay.getchannel("A"))
-    tile = tile.resize((_FINE * TILE, _FINE * TILE))
-    places = to_camera(embedding.apply(rest))
-    shown = _shown(places, mesh, radius)
-    pixels = _FINE * (focal * places[shown, :2] / places[shown, 2:] + middle + 0.5)
-    pen, dot = ImageDraw.Draw(tile), _FINE * max(1.8, min(5.0, 40 / math.sqrt(len(places))))
-    for (x, y), reliability in zip(pixels, embedding.reliability[shown], strict=True):
-        colour = _UNRELIABLE + reliability * (_RELIABLE - _UNRELIABLE)
-        pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=tuple(colour.astype(int)))
-    return tile.resize((TILE, TILE), Image.Resampling.BOX)
-
-
-def _shown(
-    places: Float[np.ndarray, "landmarks 3"], mesh: Mesh, radius: float
-) -> Bool[np.ndarray, " landmarks"]:
-    """Which places the camera sees; one inside counts as seen when the skin before it is near."""
-    return visible_points(places, [mesh], 2 * surface_distances(places, [mesh]) + 0.01 * radius)

@@ -61,6 +61,7 @@ def hand() -> Recipe:
         detector="mediapipe-hand",
         landmarker="mediapipe-hand",
         model="anny-hand",
+        landmarks_on="joints",
         settings=FitSettings(
             stages=(
                 Stage(_RIGID, iterations=10, kernel="huber"),

@@ -138,12 +138,15 @@ class YawContour(ContourEmbedding):
 
     direction: int = attrs.field(kw_only=True)
 
+    def hash_parts(self) -> tuple[np.ndarray | str, ...]:  # noqa: D102 (inherited)
+        return (*ContourEmbedding.hash_parts(self), str(self.direction))
+
     def choose(  # noqa: D102 (inherited)
         self, model: ParametricModel, x: Float[Tensor, "batch parameters"], camera: Camera
     ) -> Int[Tensor, " batch"]:
         assert isinstance(model, SkinnedModel)
-        degrees = torch.round(self.direction * torch.rad2deg(head_yaw(model, x)))
-        degrees = degrees.clamp(-LARGEST_YAW, LARGEST_YAW)
+        yaw = torch.nan_to_num(head_yaw(model, x))  # a state that is lost takes the frontal view
+        degrees = torch.round(self.direction * torch.rad2deg(yaw)).clamp(-LARGEST_YAW, LARGEST_YAW)
         return torch.where(degrees < 0, LARGEST_YAW - degrees, degrees).long()
 
 

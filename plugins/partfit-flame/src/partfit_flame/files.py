@@ -29,6 +29,8 @@ HINT = (
     "FLAME's files are at https://flame.is.tue.mpg.de after registration: generic_model.pkl, flame2023.pkl "
     "and their kin under Downloads."
 )
+#: Ends the message about a path that is missing.
+PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
 _MASKS_HINT = "FLAME_masks.pkl is 'FLAME Vertex Masks' at https://flame.is.tue.mpg.de after registration."
 _LANDMARKS_HINT = (
     "landmark_embedding.npy comes with DECA, https://github.com/yfeng95/DECA, in the folder data."
@@ -55,7 +57,7 @@ class FlameArrays:
     Attributes:
         v_template: (V, 3).
         faces: (F, 3), counter-clockwise seen from outside.
-        shapedirs: (V, 3, 400): 300 of shape, then 100 of expression.
+        shapedirs: (V, 3, K) displacement by the chosen coefficients: those of shape, then of expression.
         posedirs: (V, 3, 36) pose correctives on vec(R_j - I) of neck, jaw, left eye and right eye.
         weights: (V, 5) skinning weights, columns as `JOINT_NAMES`.
         joint_regressor: (5, V).
@@ -63,7 +65,7 @@ class FlameArrays:
 
     v_template: Float[np.ndarray, "vertices 3"]
     faces: Int[np.ndarray, "faces 3"]
-    shapedirs: Float[np.ndarray, "vertices 3 400"]
+    shapedirs: Float[np.ndarray, "vertices 3 coefficients"]
     posedirs: Float[np.ndarray, "vertices 3 36"]
     weights: Float[np.ndarray, "vertices 5"]
     joint_regressor: Float[np.ndarray, "5 vertices"]
@@ -77,8 +79,13 @@ class Rows:
     weight: Float[np.ndarray, "*rows 3"]
 
 
-def read_flame(path: str) -> FlameArrays:
+def read_flame(path: str, n_betas: int, n_expression: int) -> FlameArrays:
     """Read a model file: `generic_model.pkl` and its kin, `.npz`, or what `partfit convert` made of them.
+
+    Args:
+        path: The file.
+        n_betas: How many shape coefficients to keep: the first ones.
+        n_expression: How many expression coefficients to keep: the first ones.
 
     Raises:
         ModelFileError: if it is missing, damaged, or another model; with what was expected and found.
@@ -93,29 +100,27 @@ def read_flame(path: str) -> FlameArrays:
         )
     shapes = {
         "v_template": (N_VERTICES, 3),
-        "shapedirs": (N_VERTICES, 3, N_SHAPE + N_EXPRESSION),
         "posedirs": (N_VERTICES, 3, 9 * (n_joints - 1)),
         "weights": (N_VERTICES, n_joints),
         "J_regressor": (n_joints, N_VERTICES),
     }
     # in one order in memory, whatever the file's, so that sums over them are equal to the last bit
     reals = {name: np.ascontiguousarray(file.reals(name, shape)) for name, shape in shapes.items()}
-    arrays = FlameArrays(
-        v_template=reals["v_template"],
-        faces=file.indices("f", (None, 3), N_VERTICES),
-        shapedirs=reals["shapedirs"],
-        posedirs=reals["posedirs"],
-        weights=reals["weights"],
-        joint_regressor=reals["J_regressor"],
-    )
-    _check_metres(file, arrays.v_template)
-    sums = arrays.weights.sum(axis=1)
+    file.check_extent("v_template", reals["v_template"], *_HEAD_SIZE)
+    sums = reals["weights"].sum(axis=1)
     if not np.allclose(sums, 1, atol=1e-3):
         worst = sums[np.abs(sums - 1).argmax()]
         raise file.error(
             "skinning weights in 'weights' that sum to 1 for each vertex", f"a sum of {worst:.4g}"
         )
-    return arrays
+    return FlameArrays(
+        v_template=reals["v_template"],
+        faces=file.indices("f", (None, 3), N_VERTICES),
+        shapedirs=_shapedirs(file, n_betas, n_expression),
+        posedirs=reals["posedirs"],
+        weights=reals["weights"],
+        joint_regressor=reals["J_regressor"],
+    )
 
 
 def _check_kind(file: ModelFile) -> None:
@@ -131,14 +136,52 @@ def _check_kind(file: ModelFile) -> None:
         raise file.error(expected, f"one of {n} vertices{looks}")
 
 
-def _check_metres(file: ModelFile, v_template: Float[np.ndarray, "vertices 3"]) -> None:
-    extent = float(np.ptp(v_template, axis=0).max())
-    low, high = _HEAD_SIZE
-    if not low <= extent <= high:
+def _shapedirs(
+    file: ModelFile, n_betas: int, n_expression: int
+) -> Float[np.ndarray, "vertices 3 coefficients"]:
+    """The chosen columns of `shapedirs`: the first ones of shape, then the first ones of expression.
+
+    Raises:
+        ModelFileError: if the file has fewer of one kind, or does not tell which are which.
+    """
+    every = file.reals("shapedirs", (N_VERTICES, 3, None))
+    n_shape = _number_of_shapes(file, every.shape[-1])
+    for option, asked, has in (
+        ("n_betas", n_betas, n_shape),
+        ("n_expression", n_expression, every.shape[-1] - n_shape),
+    ):
+        if asked > has:
+            kind = "shape" if option == "n_betas" else "expression"
+            raise file.error(f"{asked} columns of {kind} in 'shapedirs', as {option} asks", f"{has}")
+    return np.ascontiguousarray(every[..., [*range(n_betas), *range(n_shape, n_shape + n_expression)]])
+
+
+def _number_of_shapes(file: ModelFile, n_columns: int) -> int:
+    """How many columns of `shapedirs` are of shape; the others, the last ones, are of expression.
+
+    FLAME 2023 Open says it, in `supr_expression_metadata`; of the other files it is known: 300 of 400.
+
+    Raises:
+        ModelFileError: if it is not known.
+    """
+    said = file.entries.get("supr_expression_metadata")
+    if said is None and n_columns == N_SHAPE + N_EXPRESSION:
+        return N_SHAPE
+    if said is None:
         raise file.error(
-            f"a head of 0.2 to 0.35 metres in 'v_template' (between {low} and {high})",
-            f"{extent:.4g}: scale v_template, shapedirs and posedirs to metres",
+            f"{N_SHAPE} columns of shape and {N_EXPRESSION} of expression in 'shapedirs'",
+            f"{n_columns} columns, and no 'supr_expression_metadata' that says which are which",
         )
+    parts = said if isinstance(said, Mapping) else {}
+    n = parts.get("n_expr", 0)
+    known = isinstance(n, (int, np.integer)) and parts.get("expr_components") == f"last_{n}"
+    if not known or not 0 < n < n_columns:
+        raise file.error(
+            f"'supr_expression_metadata' that says how many of the {n_columns} columns of 'shapedirs', the "
+            "last ones, are of expression",
+            f"{said}",
+        )
+    return int(n_columns - n)
 
 
 def read_masks(path: str) -> dict[str, np.ndarray]:
@@ -148,11 +191,12 @@ def read_masks(path: str) -> dict[str, np.ndarray]:
         ModelFileError: if the file is not as it should be.
     """
     file = read_model_file(path, hint=_MASKS_HINT)
-    masks = {name: np.unique(file.indices(name, (None,), N_VERTICES)) for name in file.entries}
+    if file.has("v_template"):
+        raise file.error("masks: sets of vertices by name", "a model file, which belongs to the option path")
     for name in ("face", "neck", "boundary"):
-        if name not in masks:
-            raise file.error(f"a mask {name!r}", f"masks {', '.join(masks)}")
-    return masks
+        if not file.has(name):
+            raise file.error(f"a mask {name!r}", f"only: {', '.join(sorted(file.entries)[:20]) or 'nothing'}")
+    return {name: np.unique(file.indices(name, (None,), N_VERTICES)) for name in file.entries}
 
 
 def read_region(path: str) -> np.ndarray:
@@ -215,7 +259,6 @@ def _rows(file: ModelFile, faces: str, weights: str, shape: tuple[int, ...], n_f
     rows = Rows(file.indices(faces, shape, n_faces), file.reals(weights, (*shape, 3)))
     sums = rows.weight.sum(axis=-1)
     if not np.allclose(sums, 1, atol=1e-3):
-        raise file.error(
-            f"barycentric coordinates in {weights!r} that sum to 1", f"a sum of {sums.ravel()[0]:.4g}"
-        )
+        worst = sums.ravel()[np.abs(sums - 1).argmax()]
+        raise file.error(f"barycentric coordinates in {weights!r} that sum to 1", f"a sum of {worst:.4g}")
     return Rows(rows.face, rows.weight / sums[..., None])

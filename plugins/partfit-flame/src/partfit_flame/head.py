@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,12 +14,12 @@ from partfit.landmarks import LandmarkEmbedding
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
 from partfit_flame import embeddings
 from partfit_flame.files import (
-    HINT,
     JOINT_NAMES,
     N_EXPRESSION,
     N_SHAPE,
     N_VERTICES,
     PARENTS,
+    PATH_HINT,
     FlameArrays,
     read_flame,
     read_landmarks,
@@ -53,6 +54,16 @@ _BROW = (0.20, 0.14, 0.10)
 _IRIS_RADIUS, _PUPIL_RADIUS = 5.85e-3, 2e-3
 
 
+def _no_level(_config: object, attribute: attrs.Attribute[Any], regions: Mapping[str, str]) -> None:
+    """Refuse names of regions whose schemes would be called as levels of a decimated series are."""
+    for name in regions:
+        if re.search(r"-\d+$", name):
+            raise ValueError(
+                f"{attribute.name}: expected names that do not end in a hyphen and a number, which name the "
+                f"levels of a decimated series; found {name!r}."
+            )
+
+
 class FlameHead(SkinnedModel):
     """The model `flame`: identity, expressions, neck, jaw and eyes (thesis section 3.1).
 
@@ -83,14 +94,15 @@ class FlameHead(SkinnedModel):
             joints_from: What moves the joints at rest: shape and expression, as in smplx, which published
                 parameters assume, or shape alone (thesis eq. 3.7).
             masks: The file `FLAME_masks.pkl`.
-            regions: Other vertex sets by name: index files (.npy, .txt, .json).
+            regions: Other vertex sets by name: index files (.npy, .txt, .json). A name must not end in
+                `-<number>`, as the levels of a decimated series do.
             landmark_embedding: The file `landmark_embedding.npy`, for `ibug68`.
             mediapipe_embedding: The file `mediapipe_landmark_embedding.npz`.
             contour: Whether the contour of `ibug68` follows the outline (`dynamic`) or is that of the
                 frontal view (`fixed`).
         """
 
-        path: str = attrs.field(metadata={"hint": f"Give it as --model-path, or the option path. {HINT}"})
+        path: str = attrs.field(metadata={"hint": PATH_HINT})
         n_betas: int = attrs.field(
             default=100, validator=[attrs.validators.ge(1), attrs.validators.le(N_SHAPE)]
         )
@@ -99,24 +111,22 @@ class FlameHead(SkinnedModel):
         )
         joints_from: Literal["shape+expression", "shape"] = "shape+expression"
         masks: str | None = None
-        regions: dict[str, str] = attrs.field(factory=dict)
+        regions: dict[str, str] = attrs.field(factory=dict, validator=_no_level)
         landmark_embedding: str | None = None
         mediapipe_embedding: str | None = None
         contour: Literal["dynamic", "fixed"] = "dynamic"
 
     def __init__(self, config: Any) -> None:
-        flame = read_flame(config.path)
-        columns = [*range(config.n_betas), *(N_SHAPE + i for i in range(config.n_expression))]
-        shapedirs = flame.shapedirs[..., columns]
+        flame = read_flame(config.path, config.n_betas, config.n_expression)
         joints = flame.joint_regressor @ flame.v_template
-        joint_dirs = np.einsum("jv,vdk->jdk", flame.joint_regressor, shapedirs, optimize=True)
+        joint_dirs = np.einsum("jv,vdk->jdk", flame.joint_regressor, flame.shapedirs, optimize=True)
         if config.joints_from == "shape":
             joint_dirs[..., config.n_betas :] = 0
         n_joints = len(joints)
         # the joints are virtual points: rest position and displacements are theirs, each rides on itself
         arrays = SkinningArrays(
             v_template=np.concatenate([flame.v_template, joints]),
-            shapedirs=np.concatenate([shapedirs, joint_dirs]),
+            shapedirs=np.concatenate([flame.shapedirs, joint_dirs]),
             lbs_weights=np.concatenate([flame.weights, np.eye(n_joints)]),
             joints=joints,
             joint_dirs=joint_dirs,

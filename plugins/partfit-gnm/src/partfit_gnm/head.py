@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
-from partfit_gnm.head_file import HINT, N_EXPRESSION, N_IDENTITY, HeadArrays, read_head
+from partfit_gnm.head_file import N_EXPRESSION, N_IDENTITY, PATH_HINT, HeadArrays, read_head
 
 TOPOLOGY = "gnm-head"
 #: The pose group of a joint, where it is not simply `<joint>_pose`: smplx's names for the eyes.
@@ -50,7 +50,7 @@ class GnmHead(SkinnedModel):
                 turn (left eye, right eye, lower face, tongue, pupils), which are the most important ones.
         """
 
-        path: str = attrs.field(metadata={"hint": f"Give it as --model-path, or the option path. {HINT}"})
+        path: str = attrs.field(metadata={"hint": PATH_HINT})
         n_betas: int = attrs.field(default=170, validator=_IDENTITY)
         n_expression: int = attrs.field(default=100, validator=_EXPRESSION)
 

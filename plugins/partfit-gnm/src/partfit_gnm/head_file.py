@@ -15,9 +15,13 @@ HINT = (
     "Get gnm_head.npz (GNM Head v3.0, Apache-2.0) from https://huggingface.co/google/gnm-v3 (folder v3_0) or "
     "from https://github.com/google/GNM (gnm/shape/data/versions/v3_0)."
 )
+#: Ends the message about a path that is missing.
+PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
 VERSION, VARIANT = "3.0", "head"
 N_VERTICES, N_TRIANGLES, N_JOINTS, N_IDENTITY, N_EXPRESSION = 17821, 35324, 4, 253, 383
 
+#: Smallest and largest extent of the head with its neck, metres.
+_HEAD_SIZE = (0.15, 0.6)
 #: Membership above which a vertex belongs to a group, as in Google's code.
 _MEMBER = 1e-4
 #: Natural colours, sRGB. Later groups win; groups that a file lacks are left out.
@@ -125,6 +129,8 @@ def read_head(path: str, n_betas: int, n_expression: int) -> HeadArrays:
     identity = _names(file, "identity_names", N_IDENTITY)[:n_betas]
     expression = _names(file, "expression_names", N_EXPRESSION)
     kept = first_of_each_region(expression, n_expression)
+    v_template = file.reals("template_vertex_positions", (N_VERTICES, 3))
+    file.check_extent("template_vertex_positions", v_template, *_HEAD_SIZE)
     weights = file.reals("skinning_weights", (N_JOINTS, N_VERTICES)).T
     worst = float(np.abs(weights.sum(axis=1) - 1).max())
     if worst > 1e-3:
@@ -135,7 +141,7 @@ def read_head(path: str, n_betas: int, n_expression: int) -> HeadArrays:
         identity_names=identity,
         expression_names=tuple(expression[k] for k in kept),
         parents=_parents(file),
-        v_template=file.reals("template_vertex_positions", (N_VERTICES, 3)),
+        v_template=v_template,
         faces=file.indices("triangles", (N_TRIANGLES, 3), N_VERTICES),
         lbs_weights=weights,
         joints=file.reals("template_joint_positions", (N_JOINTS, 3)),
@@ -189,9 +195,11 @@ def _names(file: ModelFile, name: str, n: int) -> tuple[str, ...]:
 def _directions(
     file: ModelFile, name: str, shape: tuple[int, int, int], kept: Sequence[int]
 ) -> Float[np.ndarray, "points 3 kept"]:
-    directions = file.reals(name, shape)
-    chosen = directions if len(kept) == len(directions) else directions[list(kept)]
-    return np.moveaxis(chosen, 0, -1)
+    """The chosen ones of a basis of some shape, by coefficient last; only these are converted and checked."""
+    whole = file.entries.get(name)
+    if isinstance(whole, np.ndarray) and whole.shape == shape:
+        file, shape = attrs.evolve(file, entries={name: whole[list(kept)]}), (len(kept), *shape[1:])
+    return np.moveaxis(file.reals(name, shape), 0, -1)
 
 
 def _posedirs(file: ModelFile) -> Float[np.ndarray, "vertices 3 features"]:

@@ -11,9 +11,9 @@ _RIGID = ("global_orient", "transl")
 def face() -> Recipe:
     """Faces by 468 landmarks, as the GNM head.
 
-    Where these lie on the head no file says: `partfit transfer-landmarks` finds out, once. Frozen: neck and
-    head joint, which a picture of a face cannot tell from the root. The eyes are free, as in the recipe
-    `face`.
+    Where these lie on the head no file says: landmark transfer finds out, once, when a fit needs it. Frozen:
+    neck and head joint, which a picture of a face cannot tell from the root. The eyes are free, as in the
+    recipe `face`.
     """
     return Recipe(
         part="face",

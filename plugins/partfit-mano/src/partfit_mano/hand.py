@@ -11,10 +11,10 @@ from jaxtyping import Float
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit.models import ParameterGroup, SkinnedModel, SkinningArrays, Topology
 from partfit_mano.hand_file import (
-    HINT,
     JOINTS,
     N_SHAPES,
     PARENTS,
+    PATH_HINT,
     HandArrays,
     LeftShapedirs,
     Side,
@@ -77,7 +77,7 @@ class ManoHand(SkinnedModel):
                 x. Right files, mirrored ones too, have no such fault.
         """
 
-        path: str = attrs.field(metadata={"hint": f"Give it as --model-path, or the option path. {HINT}"})
+        path: str = attrs.field(metadata={"hint": PATH_HINT})
         side: Side = "right"
         n_betas: int = attrs.field(default=10, validator=_SHAPES)
         pose: Literal["axis-angle", "pca"] = "axis-angle"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from partfit.errors import ModelFileError
-from partfit.model_files import ModelFile, read_model_file
+from partfit.model_files import ModelFile, home_path, read_model_file
 
 Side = Literal["left", "right"]
 LeftShapedirs = Literal["auto", "file", "flipped"]
@@ -19,6 +19,8 @@ HINT = (
     'The MANO files may be had by registration at https://mano.is.tue.mpg.de (Downloads, "Models & Code"): '
     "MANO_RIGHT.pkl and MANO_LEFT.pkl in its folder mano_v1_2/models."
 )
+#: Ends the message about a path that is missing.
+PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
 N_VERTICES, N_FACES, N_JOINTS, N_SHAPES = 778, 1538, 16, 10
 
 #: The joints in the order of the files: fingers in alphabetical order (the little one is their "pinky").
@@ -36,6 +38,8 @@ PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 #: What a mirror does to points and to rotvecs: x -> -x, (r_x, r_y, r_z) -> (r_x, -r_y, -r_z).
 MIRROR, MIRROR_ROTVEC = np.array([-1.0, 1.0, 1.0]), np.array([1.0, -1.0, -1.0])
 
+#: Smallest and largest extent of a hand at rest, metres.
+_HAND_SIZE = (0.1, 0.35)
 #: Suffixes of the files in a folder, the quickest to read first.
 _SUFFIXES = (".safetensors", ".npz", ".pkl")
 #: Models of the same family, by their number of vertices.
@@ -106,7 +110,7 @@ def read_hand(path: str, side: Side, left_shapedirs: LeftShapedirs = "auto") -> 
     Raises:
         ModelFileError: if the file is missing, damaged, unsafe, of another model, or of the other hand.
     """
-    file = read_model_file(_file(Path(path), side), hint=HINT)
+    file = read_model_file(_file(home_path(path), side), hint=HINT)
     hand = _read(file)
     if hand.side == "right":
         return hand if side == "right" else hand.mirrored()
@@ -148,6 +152,7 @@ def _read(file: ModelFile) -> HandArrays:
         "hands_mean": file.reals("hands_mean", (n_pose,)),
         "hands_components": file.reals("hands_components", (n_pose, n_pose)),
     }
+    file.check_extent("v_template", arrays["v_template"], *_HAND_SIZE)
     coefficients = file.reals("hands_coeffs", (None, n_pose)) if file.has("hands_coeffs") else None
     parents = file.reals("kintree_table", (2, N_JOINTS))[0, 1:].astype(int).tolist()
     if parents != list(PARENTS[1:]):

@@ -19,6 +19,7 @@ def hand() -> Recipe:
         detector="mediapipe-hand",
         landmarker="mediapipe-hand",
         model="mano",
+        landmarks_on="joints",
         settings=FitSettings(
             stages=(
                 Stage(_RIGID, iterations=10, kernel="huber"),

@@ -52,11 +52,19 @@ MEDIAPIPE_105 = (
 _LEFT_OUT = ("tongue", "upper_teeth", "lower_teeth")
 #: How much finer the eyeballs of a source are made: FLAME's have many vertices.
 _EYEBALLS_FINER = 3.0
+#: What FLAME 2023 Open says about its columns of expression.
+_EXPRESSION_METADATA = {
+    "expr_source": "made-up",
+    "supr_gender": "neutral",
+    "expr_components": f"last_{N_EXPRESSION}",
+    "n_expr": N_EXPRESSION,
+}
 #: Root mean square displacement, metres, of columns that no direction of the source fills.
 _NOISE = 1e-4
 
-#: How a file is written: as a Python 2 pickle with chumpy arrays, as one without, or as arrays alone.
-Variant = Literal["chumpy", "plain", "npz"]
+#: How a file is written: as a Python 2 pickle with chumpy arrays, as one without, with what FLAME 2023 Open
+#: adds to that, or as arrays alone.
+Variant = Literal["chumpy", "plain", "open", "npz"]
 
 
 @attrs.frozen(eq=False)
@@ -113,10 +121,14 @@ def write_flame(path: str | Path, entries: Mapping[str, Any], variant: Variant =
     Args:
         path: `.pkl`, or `.npz` for the variant `npz`.
         entries: From `flame_entries`.
-        variant: `chumpy` is the official file; `plain` has numpy arrays and the sparse regressor; `npz` has
-            numpy arrays only.
+        variant: `chumpy` is the official file; `plain` has numpy arrays and the sparse regressor; `open` is
+            FLAME 2023 Open, which is such a file and says in an entry `supr_expression_metadata` which
+            columns of `shapedirs` are of expression; `npz` has numpy arrays only. (`flame2023_no_jaw.pkl`
+            has the same entries and sizes as the others; its expressions move the jaw.)
     """
     path = Path(path)
+    if variant == "open":
+        entries = {**entries, "supr_expression_metadata": _EXPRESSION_METADATA}
     if variant == "npz":
         np.savez(path, **entries)
     else:
