@@ -17,6 +17,8 @@ from partfit.rendering import (
     draw_landmarks,
     draw_overlay,
     draw_panel,
+    draw_view,
+    inside_tolerance,
     render,
     shade,
     visible_points,
@@ -358,3 +360,32 @@ def test_open3d_is_imported_only_to_cast_rays() -> None:
         "assert 'open3d' in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+class TestView:
+    """A ball at the origin, axes of the camera frame: the front is -z."""
+
+    POINTS = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.3, 0.3, -0.5]])
+    COLOURS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+
+    def colours_shown(self, turn: float) -> dict[int, np.ndarray]:
+        """The middles of the dots that are seen."""
+        tile = np.asarray(draw_view(sphere((0, 0, 0), 1.0), turn, self.POINTS, self.COLOURS)).astype(int)
+        same = [np.argwhere((tile == 255 * colour).all(axis=2)) for colour in self.COLOURS]
+        return {i: found.mean(axis=0)[::-1] for i, found in enumerate(same) if len(found)}
+
+    def test_dots_lie_on_their_points_and_hidden_ones_are_left_out(self) -> None:
+        shown = self.colours_shown(0.0)
+        assert set(shown) >= {0, 3}
+        assert 1 not in shown
+        np.testing.assert_allclose(shown[0], (PANEL_TILE - 1) / 2, atol=0.5)
+        np.testing.assert_allclose(shown[3], (PANEL_TILE - 1) / 2 + 0.3 * 0.48 * PANEL_TILE / 0.95, atol=1)
+
+    def test_what_faced_the_camera_turns_to_the_left(self) -> None:
+        assert self.colours_shown(1.2)[0][0] < 0.1 * PANEL_TILE
+        assert self.colours_shown(-1.2)[0][0] > 0.9 * PANEL_TILE
+
+    def test_inside_points_are_seen_where_the_surface_before_them_is_near(self) -> None:
+        ball = sphere((0, 0, 10), 1.0)
+        points = np.array([[0.0, 0.0, 9.5], [0.0, 0.0, 10.5]])
+        assert visible_points(points, [ball], inside_tolerance(points, ball)).tolist() == [True, False]

@@ -315,7 +315,7 @@ class Pipeline:
         """What to do where nobody knows where the landmarks lie on a model."""
         names, given = self.component_names, getattr(self.config.model, "options", {})
         words = ["--part", self.recipe.part, "--model", names["model"], "--landmarker", names["landmarker"]]
-        words += ["--model-path", given["path"]] if "path" in given else []
+        words += ["--model-path", str(given["path"])] if "path" in given else []
         if self.sided:
             words += ["--set", f"model.options.side={getattr(model.config, 'side', 'right')}"]
         return f"Transfer the landmarks: `partfit transfer-landmarks {' '.join(words)}`."

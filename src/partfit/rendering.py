@@ -130,7 +130,9 @@ def inside_tolerance(points: Float[np.ndarray, "points 3"], mesh: Mesh) -> Float
     Such a point counts as seen when the surface before it is at most twice as far from it as the nearest
     one, give or take `SURFACE_TOLERANCE` of the mesh's longest side.
     """
-    return 2 * surface_distances(points, [mesh]) + SURFACE_TOLERANCE * float(np.ptp(mesh.vertices, axis=0).max())
+    return 2 * surface_distances(points, [mesh]) + SURFACE_TOLERANCE * float(
+        np.ptp(mesh.vertices, axis=0).max()
+    )
 
 
 def closest_surface_points(

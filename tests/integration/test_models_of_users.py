@@ -4,12 +4,14 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import partfit
 from partfit.cli import main
 from partfit.embedding_files import write_embedding
+from partfit.model_files import write_model_file
 from partfit.testing.official.flame import flame_content, write_companions, write_flame
 from partfit.testing.official.mano import mano_entries, write_mano
 
@@ -132,3 +134,25 @@ def test_an_embedding_of_another_model_is_refused(photo, tmp_path):
     done = run("fit", photo, "--embedding", tmp_path / "hand.safetensors", "--out", tmp_path / "out")
     assert done.exit_code == 1
     assert "does not lie on the model 'anny-head'" in done.stderr
+
+
+def test_a_transfer_overwrites_no_other_file(tmp_path):
+    file = tmp_path / "flame.safetensors"
+    write_model_file(file, {"v_template": np.zeros((3, 3))}, {})
+    before = file.read_bytes()
+    done = run("transfer-landmarks", "--landmarker", "mediapipe-face", "--out", file)
+    assert done.exit_code == 1
+    assert "this file is no embedding, and is not overwritten" in done.stderr
+    assert file.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_used_does_not_stop_a_fit(flame, photo, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PARTFIT_CACHE", str(tmp_path / "file"))
+    command = ("fit", photo, "--model", "flame", "--model-path", flame / "flame2023.pkl", "--no-overlay")
+    done = run(*command, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "cannot be kept" in done.stderr
+    assert "PARTFIT_CACHE" in done.stderr
+    assert read(tmp_path / "out")["status"] == "converged"

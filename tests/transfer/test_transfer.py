@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from partfit.cli import main
-from partfit.embedding_files import read_embedding, read_report
+from partfit.embedding_files import read_embedding
 from partfit.errors import ComponentError, ConfigError, InputError
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker, LandmarkScheme, Region
 from partfit.models import ParameterGroup, ParametricModel, Topology
 from partfit.pipeline import Pipeline
 from partfit.registry import default_registry
 from partfit.transfer import TransferSettings, transfer_landmarks
-from partfit.transfer.locate import CUT, Observations, locate_inside, locate_on_surface, mirror_images
+from partfit.transfer.locate import Observations, locate_joints, locate_on_surface, mirror_images
 from partfit.transfer.renders import make_renders, random_states, rest_points
 
 #: A ball that is no sphere, metres, and the colours of four places on it, left, right, top and front.
@@ -94,6 +94,116 @@ class Dots(Landmarker):
         return [Detection(self.scheme, points, np.ones((4, 2)), np.ones(4))]
 
 
+@attrs.frozen(eq=False)
+class Hide:
+    """What a landmarker says of a point that it leaves out."""
+
+    points: float
+    scale: float
+    confidence: float
+
+    def __call__(self, detection: Detection, left_out: int) -> Detection:
+        chosen = np.arange(4) == left_out
+        return attrs.evolve(
+            detection,
+            points=np.where(chosen[:, None], self.points, detection.points),
+            scale=np.where(chosen[:, None], self.scale, detection.scale),
+            confidence=np.where(chosen, self.confidence, detection.confidence),
+        )
+
+
+LEFT_OUT = {"by NaN": Hide(np.nan, 1.0, 1.0), "by scale": Hide(0.0, np.inf, 0.0)}
+
+
+class Forgetful(Dots):
+    """Leaves a point out: the top one always, or another one in each picture."""
+
+    def __init__(self, hide: Hide, always: bool) -> None:
+        super().__init__()
+        self._hide, self._always, self._count = hide, always, 0
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        self._count += 1
+        left_out = 2 if self._always else self._count % 4
+        return [self._hide(detection, left_out) for detection in super()._one(image)]
+
+
+class Replays(Dots):
+    """Says exactly where the dots are in the first renders, and accepts no more."""
+
+    def __init__(self, settings: TransferSettings, accepted: int) -> None:
+        super().__init__()
+        self._answers = []
+        for i, render in enumerate(make_renders(Ball(), settings)):
+            places = render.points[Ball().centers]
+            points = render.focal * places[:, :2] / places[:, 2:] + render.principal
+            exact = Detection(self.scheme, points, np.ones((4, 2)), np.ones(4))
+            self._answers.append([exact] if i < accepted else [])
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        return self._answers.pop(0)
+
+
+class Noise(Dots):
+    """Says anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rng = np.random.default_rng(0)
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        points = self._rng.uniform(0.2, 0.8, (4, 2)) * len(image)
+        return [Detection(self.scheme, points, np.ones((4, 2)), np.ones(4))]
+
+
+class OnePoint(Dots):
+    """Says the same point for all landmarks."""
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        return [Detection(self.scheme, np.full((4, 2), 20.0), np.ones((4, 2)), np.ones(4))]
+
+
+class TooShort(Dots):
+    """Forgets a picture."""
+
+    def locate(
+        self, images: Sequence[np.ndarray], regions: Sequence[Sequence[Region]]
+    ) -> list[list[Detection]]:
+        return super().locate(images, regions)[:-1]
+
+
+class Nothing(Everywhere):
+    """Returns None."""
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Region]]:
+        return None  # type: ignore[return-value]
+
+
+class OneSided(Ball):
+    """A ball that is said to be a left one."""
+
+    @attrs.frozen
+    class Config:
+        side: str = "left"
+
+
+class Slit(Ball):
+    """A ball cut open behind, along a meridian, without a gap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole, n = self._topology, self._topology.n_vertices
+        of_left = self.directions[whole.faces].mean(axis=1)[:, 0] > 0
+        shared = np.intersect1d(whole.faces[of_left], whole.faces[~of_left])
+        behind = shared[self.directions[shared, 2] < -0.3]
+        number = np.arange(n)
+        number[behind] = n + np.arange(len(behind))
+        faces = np.where(of_left[:, None], number[whole.faces], whole.faces)
+        self.directions = np.concatenate([self.directions, self.directions[behind]])
+        colors = np.concatenate([whole.colors, whole.colors[behind]])
+        self._topology = Topology("ball", len(self.directions), faces, colors=colors)
+
+
 class Blind(Dots):
     """Accepts nothing."""
 
@@ -137,7 +247,7 @@ class TestExactObservations:
         seen = observed(head, truth, TransferSettings(renders=24, size=32))
         faces = head.topology.faces
         on_face = faces[np.isin(faces, head.topology.region("face")).all(axis=1)]
-        spots = locate_on_surface(seen, on_face, CUT * seen.extent)
+        spots = locate_on_surface(seen, on_face, seen.limit)
         found = attrs.evolve(truth, indices=spots.corners, weights=spots.barycentric)
         assert gaps_mm(head, found, truth).max() < 0.1
 
@@ -149,7 +259,7 @@ class TestExactObservations:
         wrong = Observations(seen.points, rays)
         faces = head.topology.faces
         on_face = faces[np.isin(faces, head.topology.region("face")).all(axis=1)]
-        spots = locate_on_surface(wrong, on_face, CUT * seen.extent)
+        spots = locate_on_surface(wrong, on_face, seen.limit)
         found = attrs.evolve(truth, indices=spots.corners, weights=spots.barycentric)
         assert np.quantile(gaps_mm(head, found, truth), 0.95) < 0.1
 
@@ -158,11 +268,11 @@ class TestExactObservations:
         truth = default_registry().create("embedding", "anny-hand-right/hand21")
         seen = observed(hand, truth, TransferSettings("joints", renders=60, size=32))
         n_vertices = hand.topology.n_vertices
-        indices, weights = locate_inside(seen, n_vertices, CUT * seen.extent)
+        indices, weights = locate_joints(seen, n_vertices, seen.limit)
         found = attrs.evolve(truth, indices=indices, weights=weights)
         assert gaps_mm(hand, found, truth).max() < 0.1
         skin_alone = Observations(seen.points[:, :n_vertices], seen.rays)
-        indices, weights = locate_inside(skin_alone, n_vertices, CUT * seen.extent)
+        indices, weights = locate_joints(skin_alone, n_vertices, seen.limit)
         assert indices.shape == (21, 8)
         assert indices.max() < n_vertices
         found = attrs.evolve(truth, indices=indices, weights=weights)
@@ -201,6 +311,13 @@ class TestRenders:
                 assert np.abs(detection.points - pixels).max() < 2
                 np.testing.assert_allclose(render.rays(pixels), places[:, :2] / places[:, 2:])
 
+    def test_only_a_cut_is_drawn_out_into_a_stump_not_a_slit(self) -> None:
+        settings = TransferSettings(renders=10, size=64)
+        closed, slit = (list(make_renders(model, settings)) for model in (Ball(), Slit()))
+        for one, other in zip(closed, slit, strict=True):
+            changed = np.abs(one.image.astype(int) - other.image).max(axis=2) > 20
+            assert changed.mean() < 0.01
+
     def test_they_are_the_same_for_the_same_seed(self) -> None:
         settings = TransferSettings(renders=10, size=32)
         one, two = (list(make_renders(Ball(), settings)) for _ in range(2))
@@ -228,6 +345,68 @@ class TestWholeWay:
         assert [row["name"] for row in result.report["landmarks"]] == list(SCHEME.names)
         json.dumps(result.report, allow_nan=False)
         assert np.asarray(result.picture).std() > 10
+
+    @pytest.mark.parametrize("hide", LEFT_OUT.values(), ids=LEFT_OUT)
+    def test_points_that_a_landmarker_leaves_out_now_and_then_are_found(self, hide: Hide) -> None:
+        model = Ball()
+        settings = TransferSettings(renders=60, size=128)
+        result = transfer_landmarks(model, Everywhere(), Forgetful(hide, always=False), settings)
+        truth = LandmarkEmbedding.of_vertices(SCHEME, "ball", model.centers.tolist())
+        assert gaps_mm(model, result.embedding, truth).max() < 1.5
+        assert (result.embedding.reliability > 0.3).all()
+        renders = result.report["renders"]
+        used = renders["accepted"] - renders["held_out"] - renders["rejected"]
+        assert sum(row["seen"] for row in result.report["landmarks"]) == 3 * used
+
+    @pytest.mark.parametrize("hide", LEFT_OUT.values(), ids=LEFT_OUT)
+    def test_a_point_that_is_always_left_out_is_not_known(self, hide: Hide) -> None:
+        model = Ball()
+        settings = TransferSettings(renders=60, size=128)
+        result = transfer_landmarks(model, Everywhere(), Forgetful(hide, always=True), settings)
+        truth = LandmarkEmbedding.of_vertices(SCHEME, "ball", model.centers.tolist())
+        known = [0, 1, 3]
+        assert gaps_mm(model, result.embedding, truth)[known].max() < 1.5
+        assert (result.embedding.reliability[known] > 0.3).all()
+        assert result.embedding.reliability[2] == 0
+        top = result.report["landmarks"][2]
+        assert (top["seen"], top["residual_mm"], top["held_out_mm"]) == (0, None, None)
+        json.dumps(result.report, allow_nan=False)
+
+    @pytest.mark.parametrize("on", ["surface", "joints"])
+    def test_half_of_the_least_number_of_renders_is_enough(self, on) -> None:
+        model, settings = Ball(), TransferSettings(on, renders=10, size=32, yaw=0.5, pitch=0.3, roll=0.15)
+        result = transfer_landmarks(model, Everywhere(), Replays(settings, 5), settings)
+        truth = LandmarkEmbedding.of_vertices(SCHEME, "ball", model.centers.tolist())
+        assert gaps_mm(model, result.embedding, truth).max() < 0.1
+        with pytest.raises(InputError, match=r"accepts 4 of 10 renders.*expected 5 or more"):
+            transfer_landmarks(model, Everywhere(), Replays(settings, 4), settings)
+
+    def test_exact_landmarks_are_reliable_and_noise_is_not(self) -> None:
+        settings = TransferSettings(renders=20, size=32)
+        exact = transfer_landmarks(Ball(), Everywhere(), Replays(settings, 20), settings)
+        noise = transfer_landmarks(Ball(), Everywhere(), Noise(), settings)
+        assert (exact.embedding.reliability > 0.99).all()
+        assert (noise.embedding.reliability < 0.25).all()
+
+    def test_a_model_of_one_side_has_no_mirror(self) -> None:
+        settings = TransferSettings(renders=20, size=32)
+        ball, left = (
+            transfer_landmarks(model, Everywhere(), Replays(settings, 20), settings)
+            for model in (Ball(), OneSided())
+        )
+        assert ball.report["symmetric"]
+        assert not left.report["symmetric"]
+
+    def test_landmarks_at_one_point_are_refused(self) -> None:
+        with pytest.raises(InputError, match=r"OnePoint says the same point for all landmarks of 'dots4'"):
+            transfer_landmarks(Ball(), Everywhere(), OnePoint(), TransferSettings(renders=10, size=32))
+
+    def test_components_that_do_not_answer_for_each_picture_are_named(self) -> None:
+        settings = TransferSettings(renders=10, size=32)
+        with pytest.raises(ComponentError, match=r"TooShort.locate returned a list of 9; expected .* 10"):
+            transfer_landmarks(Ball(), Everywhere(), TooShort(), settings)
+        with pytest.raises(ComponentError, match=r"Nothing.detect returned None"):
+            transfer_landmarks(Ball(), Nothing(), Dots(), settings)
 
     def test_it_says_what_to_change_when_nothing_is_accepted(self) -> None:
         with pytest.raises(InputError, match=r"accepts 0 of 10 renders of 'ball'.*part in 10.*narrow"):
@@ -309,11 +488,10 @@ class TestCommand:
         assert f"To take this one, give them --embedding {path}" in done.output  # the plugin has its own
         embedding = read_embedding(path)
         assert embedding.topology == "anny-hand-right"
-        report = json.loads(path.with_suffix(".json").read_text())
-        assert report == read_report(path)
+        report = json.loads(path.with_name(f"{path.stem}-transfer.json").read_text())
         assert report["settings"]["on"] == "joints"
         assert report["embedding"] == embedding.hash
-        with Image.open(path.with_suffix(".png")) as picture:
+        with Image.open(path.with_name(f"{path.stem}-transfer.png")) as picture:
             assert picture.size == (1440, 960)
 
     def test_options_that_cannot_be_meant_are_refused(self, tmp_path) -> None:

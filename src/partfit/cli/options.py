@@ -122,12 +122,12 @@ def save_each(
         click.get_current_context().exit(1)
 
 
-def progress(items: Iterable[T], total: int) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, unit: str = "picture") -> Iterator[T]:
     """The items, with rate and remaining time on stderr where there are several and someone looks."""
     from tqdm import tqdm
 
     hidden = total < 2 or not sys.stderr.isatty()
-    yield from tqdm(items, total=total, unit="picture", disable=hidden, file=sys.stderr)
+    yield from tqdm(items, total=total, unit=unit, disable=hidden, file=sys.stderr)
 
 
 def complain(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,8 @@ _ANGLE = click.FloatRange(min=0)
 #: Beyond this part of the landmarks' extent, the places explain badly what was seen.
 _BAD_ERROR = 0.04
 
+_progress = functools.partial(options.progress, unit="render")
+
 
 @click.command("transfer-landmarks")
 @options.components
@@ -26,7 +29,7 @@ _BAD_ERROR = 0.04
 @click.option(
     "--on",
     type=click.Choice(["surface", "joints"]),
-    help="Where landmarks lie: on the surface, or inside, as joints do.  [default: the recipe's]",
+    help="Where landmarks lie: on the surface, or at joints.  [default: the recipe's]",
 )
 @click.option(
     "--renders", type=click.IntRange(min=10), metavar="N", help="Number of renders.  [default: 200]"
@@ -71,8 +74,10 @@ def transfer(
     path = home_path(out) if out else cached_embedding_path(model, scheme.name)
     if path.suffix != ".safetensors":
         raise InputError(f"--out {out}: expected a name that ends in .safetensors.")
-    _refuse_to_overwrite(ensure_writable_file(path))
-    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, options.progress)
+    if out:
+        _refuse_to_overwrite(path)
+    ensure_writable_file(path)
+    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, _progress)
     for written in _save(result, path):
         click.echo(f"wrote {written}")
     click.echo(_summary(result))
@@ -103,7 +108,7 @@ def transfer_missing(pipeline: Pipeline) -> None:
         f"note: no embedding of {scheme} on {model.topology.name}: finding one from {settings.renders} "
         "renders of the model"
     )
-    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, options.progress)
+    result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, _progress)
     if _is_bad(result):
         raise InputError(
             f"{_summary(result)}: too much. Run `partfit transfer-landmarks` and look at its picture."
@@ -202,5 +207,5 @@ def _warn_of_error(result: TransferResult) -> None:
     if _is_bad(result):
         options.complain(
             f"warning: that is much for landmarks that cover {result.report['extent_mm']:.0f} mm. Look at "
-            "the picture; landmarks inside the model, such as joints, need --on joints."
+            "the picture; landmarks at joints need --on joints."
         )

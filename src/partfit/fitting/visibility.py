@@ -10,7 +10,7 @@ from torch import Tensor
 from partfit.fitting.problem import FitProblem
 from partfit.meshes import Mesh
 from partfit.models.contour import landmark_points
-from partfit.rendering import SURFACE_TOLERANCE, surface_distances, visible_points
+from partfit.rendering import inside_tolerance, visible_points
 
 
 def hidden_landmarks(
@@ -29,9 +29,7 @@ def hidden_landmarks(
         if bool(torch.isfinite(vertices[i]).all()):
             mesh = Mesh(vertices[i].double().cpu().numpy(), model.topology.faces)
             own = points[i].nan_to_num().double().cpu().numpy()  # NaN where the place is not known
-            extent = float((mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)).max())
-            tolerance = 2 * surface_distances(own, [mesh]) + SURFACE_TOLERANCE * extent
-            hidden[i] = torch.as_tensor(~visible_points(own, [mesh], tolerance))
+            hidden[i] = torch.as_tensor(~visible_points(own, [mesh], inside_tolerance(own, mesh)))
     return hidden.to(x.device)
 
 

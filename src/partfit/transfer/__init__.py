@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from partfit.transfer.find import TransferResult, transfer_landmarks
 from partfit.transfer.settings import TransferSettings
-from partfit.transfer.transfer import TransferResult, transfer_landmarks
 
 __all__ = ["TransferResult", "TransferSettings", "transfer_landmarks"]

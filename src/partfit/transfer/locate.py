@@ -118,7 +118,9 @@ class Observations:
         n, weights = len(self.points), mirror.barycentric.astype(np.float32)
         points = np.empty((2 * n, len(weights), 3), dtype=np.float32)
         points[:n] = self.points[:, : len(weights)]
-        for own, mirrored in zip(points[:n], points[n:], strict=True):  # all at once would take three times as much
+        for own, mirrored in zip(
+            points[:n], points[n:], strict=True
+        ):  # all at once would take three times as much
             np.einsum("vkd,vk->vd", own[mirror.corners], weights, out=mirrored)
         return Observations(points, np.concatenate([self.rays, self.rays[:, landmark_mirror]]))
 
@@ -131,7 +133,7 @@ class Observations:
         return points[..., :2] - self.rays[renders, landmark] * points[..., 2:]
 
     def distances(self, embedding: LandmarkEmbedding) -> Float[np.ndarray, "renders landmarks"]:
-        """|r| (N, L), metres, of each landmark's place; NaN where it was not seen or the place is not known."""
+        """|r| (N, L), metres, of each landmark's place; NaN where it was not seen or has no place."""
         places = embedding.apply(self.points)
         distances = np.linalg.norm(places[..., :2] - self.rays * places[..., 2:], axis=-1)
         return np.where(embedding.reliability > 0, distances, np.nan)
@@ -150,7 +152,7 @@ def point_costs(
             u, v = rays[known].T
             right = np.stack([np.ones_like(u), -2 * u, -2 * v, u**2 + v**2]).astype(np.float32)
             total[:, known] += np.sqrt(np.clip(left @ right, 0, limit**2))
-    return total / seen.seen.sum(axis=0)
+    return total / seen.seen.sum(axis=0, dtype=np.float32)
 
 
 def locate_on_surface(seen: Observations, faces: Int[np.ndarray, "faces 3"], limit: float) -> Spots:

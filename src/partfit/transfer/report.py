@@ -55,7 +55,10 @@ def transfer_report(
     millimetres = {"residual_mm": residual, "dispersion_mm": dispersion, "held_out_mm": held_out}
     columns = {name: [_rounded(1e3 * value) for value in values] for name, values in millimetres.items()}
     summary = {
-        name: {"median": _rounded(np.nanmedian(1e3 * values)), "p95": _rounded(np.nanquantile(1e3 * values, 0.95))}
+        name: {
+            "median": _rounded(np.nanmedian(1e3 * values)),
+            "p95": _rounded(np.nanquantile(1e3 * values, 0.95)),
+        }
         for name, values in millimetres.items()
     }
     rows = {"seen": seen.tolist(), **columns, "reliability": embedding.reliability.round(4).tolist()}

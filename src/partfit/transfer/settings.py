@@ -17,8 +17,8 @@ class TransferSettings:
     """How many renders are made, what they show, and where landmarks may lie.
 
     Attributes:
-        on: `surface`: each landmark is a point of the model's skin. `joints`: it is a mean of a few points
-            of the model, so that it may lie inside, as the joints of a hand do.
+        on: `surface`: each landmark is a point of the model's surface. `joints`: it is a mean of a few points
+            of the model, which may lie around it.
         renders: Number of renders; one in five is held out to measure the error.
         size: Side of the square renders, pixels.
         yaw: Views are turned by up to so much about the model's vertical, radians.
