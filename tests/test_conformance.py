@@ -127,6 +127,28 @@ def test_a_landmarker_that_finds_nothing_fails(test):
         getattr(suite_of(LandmarkerConformance, Forgetful()), test)()
 
 
+def run_all(suite):
+    for name in [name for name in dir(suite) if name.startswith("test_")]:
+        getattr(suite, name)()
+
+
+@pytest.mark.parametrize("wrap", [tuple, lambda found: [tuple(own) for own in found], np.array])
+def test_answers_are_lists(wrap):
+    class Tuples(Bright):
+        def detect(self, images):
+            return wrap(super().detect(images))
+
+    class TupleCorners(Corners):
+        def locate(self, images, regions):
+            return wrap(super().locate(images, regions))
+
+    suite = suite_of(DetectorConformance, Tuples(), make_pictures=lambda self: bright_pictures())
+    with pytest.raises(AssertionError, match="expected a list"):
+        suite.test_regions_are_found_and_well_formed()
+    with pytest.raises(AssertionError, match="expected a list"):
+        suite_of(LandmarkerConformance, TupleCorners()).test_landmarks_are_found_and_well_formed()
+
+
 REGION_FAULTS = [
     {"center": (np.nan, 0.0)},
     {"size": (0.0, 4.0)},
@@ -343,7 +365,24 @@ def not_a_number_at_zero(points, x):
     return points + 0 * x[:, 6:].norm(dim=1)[:, None, None] / x[:, 6:].norm(dim=1)[:, None, None]
 
 
+def in_millimetres(points, x):
+    return 1000 * (points - x[:, None, 3:6]) + x[:, None, 3:6]
+
+
+def without_sizes(points, x):
+    return Tetrahedron.points(Tetrahedron(), torch.cat([0 * x[:, :3], x[:, 3:]], dim=1))
+
+
+NO_FACES = with_topology(faces=np.zeros((0, 3), dtype=int), uv_faces=np.zeros((0, 3), dtype=int))
+
 MODEL_FAULTS = {
+    "millimetres": (points_of(in_millimetres), "test_it_is_as_large_as_a_part_in_metres"),
+    "coefficients of no effect": (points_of(without_sizes), "test_every_group_moves_some_point"),
+    "no faces": (NO_FACES, "test_topology_is_consistent"),
+    "empty region": (
+        with_topology(regions={"base": np.zeros(0, dtype=int)}),
+        "test_topology_is_consistent",
+    ),
     "prior not finite": (with_group(prior_mean=[np.nan] * 3), "test_priors_and_limits_are_usable"),
     "information not finite": (
         with_group(sqrt_information=[np.inf] * 3),
@@ -420,6 +459,24 @@ def test_a_model_with_one_fault_fails(fault, test):
         getattr(suite_of(ModelConformance, faulty), test)()
 
 
+def test_a_model_in_millimetres_passes_everything_else():
+    """Why its size is asked for."""
+    suite = suite_of(ModelConformance, type("Faulty", (Tetrahedron,), points_of(in_millimetres))())
+    suite.expected_extent = (10, 3000)
+    run_all(suite)
+
+
+def test_a_model_without_faces_is_told_so():
+    suite = suite_of(ModelConformance, type("Faulty", (Tetrahedron,), NO_FACES)())
+    with pytest.raises(AssertionError, match="a topology needs faces"):
+        suite.test_faces_are_counter_clockwise_from_outside()
+
+
+def test_a_group_that_its_limits_fix_need_not_move_anything():
+    fixed = type("Fixed", (Tetrahedron,), with_group(lower=[0.0] * 3, upper=[0.0] * 3))()
+    run_all(suite_of(ModelConformance, fixed))
+
+
 def test_a_model_without_derivative_fools_automatic_differentiation_alone():
     """Why derivatives are compared with differences too."""
     faulty = type("Faulty", (Tetrahedron,), points_of(without_derivative))()
@@ -452,9 +509,7 @@ def test_a_faulty_embedding_fails(embedding, test):
 
 
 def test_an_embedding_may_have_unknown_places():
-    suite = embedding_suite(attrs.evolve(ENDS, reliability=[1.0, 0.0]))
-    for name in [name for name in dir(suite) if name.startswith("test_")]:
-        getattr(suite, name)()
+    run_all(embedding_suite(attrs.evolve(ENDS, reliability=[1.0, 0.0])))
 
 
 def test_a_model_that_misplaces_landmarks_fails():
@@ -534,9 +589,18 @@ class Cropped(Bright):
         ]
 
 
+class OfOneSize(Bright):
+    """Regions as large as a network's answer, whatever the picture."""
+
+    def _bright(self, image):
+        return [attrs.evolve(r, size=(30.0, 20.0)) for r in super()._bright(image)]
+
+
 @pytest.mark.parametrize(
     ("faulty", "test"),
     [
+        (OfOneSize, "test_regions_grow_with_the_picture"),
+        (Cropped, "test_regions_grow_with_the_picture"),
         (Scribbling, "test_pictures_are_left_as_they_are"),
         (Crosswise, "test_regions_are_where_the_part_is"),
         (Cropped, "test_regions_are_where_the_part_is"),
@@ -562,6 +626,92 @@ def test_a_detector_of_whole_pictures_passes():
             return [Region(((width - 1) / 2, (height - 1) / 2), (width, height))]
 
     suite_of(DetectorConformance, Whole()).test_regions_are_where_the_part_is()
+
+
+class Ends(Corners):
+    """The left and the right end of each region, and a third point that is never seen."""
+
+    scheme = LandmarkScheme("ends", ["left", "right", "unseen"], mirror=[1, 0, 2])
+
+    def _corners(self, region):
+        half = region.size[0] / 2
+        points = [*np.add(region.center, [[-half, 0], [half, 0]]), [0, 0]]
+        scale = [[0.1 * half] * 2, [0.1 * half] * 2, [np.inf] * 2]
+        return Detection(self.scheme, points, scale, [1, 1, 0])
+
+
+def ends_suite(landmarker, **methods):
+    pictures = bright_pictures()
+    return suite_of(
+        LandmarkerConformance,
+        landmarker,
+        make_pictures=lambda self: pictures,
+        make_regions=lambda self, pictures: Bright().detect(pictures),
+        **methods,
+    )
+
+
+def test_a_point_that_is_not_known_may_be_anywhere():
+    run_all(ends_suite(Ends()))
+
+
+class SureEnds(Ends):
+    """As sure of every picture."""
+
+    def _corners(self, region):
+        return attrs.evolve(super()._corners(region), scale=[[1e-3] * 2, [1e-3] * 2, [np.inf] * 2])
+
+
+class EndsOfOneSize(Ends):
+    def _corners(self, region):
+        return super()._corners(attrs.evolve(region, size=(20.0, 20.0)))
+
+
+class Backwards(Ends):
+    def locate(self, images, regions):
+        return super().locate(images, [own[::-1] for own in regions])
+
+
+class FirstOnly(Ends):
+    def locate(self, images, regions):
+        return super().locate(images, [own[:1] for own in regions])
+
+
+class Unmirrored(Ends):
+    scheme = attrs.evolve(Ends.scheme, mirror=[0, 1, 2])
+
+
+class OneSided(Ends):
+    """Finds nothing in a flipped picture."""
+
+    def locate(self, images, regions):
+        if len(images) == 2 and np.array_equal(images[1], images[0][:, ::-1]):
+            regions = [regions[0], []]
+        return super().locate(images, regions)
+
+
+ENDS_FAULTS = [
+    (SureEnds, "test_landmarks_grow_with_the_picture", "typical scale"),
+    (EndsOfOneSize, "test_landmarks_grow_with_the_picture", "landmarks lie"),
+    (Backwards, "test_regions_are_answered_in_their_order", "not in the order"),
+    (FirstOnly, "test_regions_are_answered_in_their_order", "gave 1 detections"),
+    (Unmirrored, "test_a_flipped_picture_shows_the_mirror_of_the_scheme", "fit together"),
+    (OneSided, "test_a_flipped_picture_shows_the_mirror_of_the_scheme", "not in both"),
+]
+
+
+@pytest.mark.parametrize(("faulty", "test", "message"), ENDS_FAULTS)
+def test_ends_with_one_fault_fail(faulty, test, message):
+    with pytest.raises(AssertionError, match=message):
+        getattr(ends_suite(faulty()), test)()
+
+
+@pytest.mark.parametrize(
+    ("landmarker", "setting"),
+    [(SureEnds, {"expected_growth": (0.9, 3.0)}), (OneSided, {"mirror_tolerance": None})],
+)
+def test_landmarkers_may_say_that_they_are_different(landmarker, setting):
+    run_all(ends_suite(landmarker(), **setting))
 
 
 class ScribblingCorners(Corners):
@@ -632,9 +782,36 @@ class Greedy(LevenbergMarquardt):
         return result
 
 
+class Trusting(LevenbergMarquardt):
+    """Takes all landmarks alike."""
+
+    def fit(self, problem):
+        alike = {"scale": torch.full_like(problem.scale, 0.1)}
+        return super().fit(attrs.evolve(problem, **alike, confidence=torch.ones_like(problem.confidence)))
+
+
+class Unprejudiced(LevenbergMarquardt):
+    """Knows no priors."""
+
+    def fit(self, problem):
+        model = problem.model
+        groups = [attrs.evolve(g, sqrt_information=np.zeros(g.size)) for g in model.coefficients]
+        free = SkinnedModel(model.arrays, model.topology, groups, model.poses)
+        return super().fit(attrs.evolve(problem, model=free))
+
+
+class Unweighted(LevenbergMarquardt):
+    def fit(self, problem):
+        return super().fit(attrs.evolve(problem, prior_weights={}))
+
+
 @pytest.mark.parametrize(
     ("faulty", "test"),
     [
+        (Trusting, "test_landmarks_of_a_large_scale_hardly_count"),
+        (Trusting, "test_landmarks_of_too_little_confidence_are_left_out"),
+        (Unprejudiced, "test_priors_pull_where_landmarks_are_few"),
+        (Unweighted, "test_prior_weights_are_heeded"),
         (Boastful, "test_its_figures_are_those_of_its_parameters"),
         (Generous, "test_groups_that_are_not_free_stay"),
         (Unlimited, "test_limits_are_kept"),
@@ -688,8 +865,7 @@ def recipe_suite(monkeypatch, tested, registered=None, name="blob", registry=Non
 
 def test_a_sound_recipe_passes(monkeypatch):
     suite = recipe_suite(monkeypatch, recipe(RIGID, ALL))
-    for name in [name for name in dir(suite) if name.startswith("test_")]:
-        getattr(suite, name)()
+    run_all(suite)
 
 
 def test_a_recipe_registered_as_another_fails(monkeypatch):
@@ -725,8 +901,7 @@ def test_a_recipe_whose_model_needs_options_passes(monkeypatch):
         model_options=lambda self, side: {"path": "model.npz"},
         make_embedding=lambda self, model: synthetic_embedding(model, 80),
     )
-    for name in [name for name in dir(suite) if name.startswith("test_")]:
-        getattr(suite, name)()
+    run_all(suite)
 
 
 def test_a_model_s_own_embedding_comes_first(monkeypatch):

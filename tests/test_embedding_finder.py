@@ -104,6 +104,8 @@ def test_rows_beyond_the_model_are_refused(registry, cache):
 
 
 def test_only_the_lack_of_an_embedding_counts_as_none(cache):
+    pytest.importorskip("partfit_anny", reason="has the recipe")
+
     class Broken(Knowing):
         def embedding(self, scheme):
             raise InputError("the file of the landmarks is damaged")

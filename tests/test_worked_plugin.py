@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_it_is_listed(plugin, tmp_path):
     assert listed == COMPONENTS
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(plugin, tmp_path):
     """Against the wheel, and the test of the command line is among them."""
     check = f"import partfit_foot; assert partfit_foot.__file__.startswith({str(plugin.site)!r})"
@@ -113,3 +115,20 @@ def test_the_core_knows_nothing_of_it():
 def test_its_pages_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", (PROJECT / "README.md").read_text(encoding="utf-8")):
         assert (PROJECT / target).exists()
+
+
+def test_the_files_of_the_page_work_as_saved(tmp_path, monkeypatch):
+    """Those that `docs/writing-a-plugin.md` names in their first line: its tests, and what these import."""
+    page = (ROOT / "docs" / "writing-a-plugin.md").read_text(encoding="utf-8")
+    for name, text in re.findall(r"^```\w+\n# (\S+\.py)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    suite = runpy.run_path(str(tmp_path / "tests" / "test_detector.py"))["TestWholePicture"]()
+    names = [name for name in dir(suite) if name.startswith("test_")]
+    assert len(names) > 5
+    for name in names:
+        getattr(suite, name)()
+    for name in [name for name in sys.modules if name.split(".")[0] == "partfit_whole"]:
+        del sys.modules[name]

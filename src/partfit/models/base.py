@@ -109,6 +109,24 @@ class ParameterGroup:
         root = self.sqrt_information
         return np.diag(root**2) if root.ndim == 1 else root.T @ root
 
+    def sample(
+        self, rng: np.random.Generator, count: int, spread: float = 1.0
+    ) -> Float[np.ndarray, "count size"]:
+        """Coordinates drawn from the prior, within the limits; those without a prior keep their mean.
+
+        Args:
+            rng: Source of randomness.
+            count: How many.
+            spread: Factor on the prior's standard deviations.
+        """
+        root = self.sqrt_information
+        draw = rng.normal(size=(count, len(root)))
+        if root.ndim == 1:
+            draw = np.divide(draw, root, where=root > 0, out=np.zeros_like(draw))
+        else:
+            draw = draw @ np.linalg.pinv(root).T
+        return np.clip(self.prior_mean + spread * draw, self.lower, self.upper)
+
 
 @attrs.frozen(eq=False)
 class Topology:

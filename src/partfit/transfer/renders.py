@@ -93,18 +93,8 @@ def random_states(
         spread: Factor on the priors' standard deviations.
         rng: Source of randomness.
     """
-    x = np.zeros((count, model.n_parameters))
-    for group in model.groups:
-        root = group.sqrt_information
-        draw = rng.normal(size=(count, len(root)))
-        if group.rigid:
-            draw = np.zeros((count, group.size))
-        elif root.ndim == 1:
-            draw = np.divide(draw, root, where=root > 0, out=np.zeros_like(draw))
-        else:
-            draw = draw @ np.linalg.pinv(root).T
-        x[:, model.slices[group.name]] = np.clip(group.prior_mean + spread * draw, group.lower, group.upper)
-    return torch.as_tensor(x)
+    drawn = [group.sample(rng, count, 0.0 if group.rigid else spread) for group in model.groups]
+    return torch.as_tensor(np.concatenate(drawn, axis=1))
 
 
 def rest_points(model: ParametricModel) -> Float[np.ndarray, "points 3"]:

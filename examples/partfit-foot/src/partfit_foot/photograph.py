@@ -76,8 +76,8 @@ def photograph(
     linear[hit] = color * light[:, None]
     # a pixel shows the mean of its rays
     linear = linear.reshape(size[1], _FINER, size[0], _FINER, 3).mean(axis=(1, 3))
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    levels = np.arange(256)
+    return np.rint(np.interp(linear, decode_srgb(levels / 255), levels)).astype(np.uint8)
 
 
 if __name__ == "__main__":

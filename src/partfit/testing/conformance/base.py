@@ -1,6 +1,5 @@
 """What all suites have in common."""
 
-# ruff: noqa: D102 (the names of the tests say it)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -1,6 +1,5 @@
 """The suite of landmarkers."""
 
-# ruff: noqa: D102 (the names of the tests say it)
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -82,45 +81,36 @@ class LandmarkerConformance(PictureSuite):
             size = max(region.size)
             shift = np.array([round(size / 4), round(size / 8)])
             moved = attrs.evolve(region, center=tuple(np.add(region.center, shift)))
-            here, there = landmarker.locate([picture, self.padded(picture, *shift)], [[region], [moved]])
-            for one, other in zip(here, there, strict=True):
+            wider = self.padded(picture, *shift)
+            for one, other in _both(landmarker, (picture, region), (wider, moved), "a wider one"):
                 away = np.linalg.norm(np.median(one.points[one.usable], axis=0) - region.center)
                 assert away <= size, (
                     f"the landmarks of the region at {region.center} lie {away:.0f} pixels from it; are they "
                     "pixels of the crop, or x and y exchanged?"
                 )
-                known = one.usable & other.usable
-                assert known.any(), "no landmark is known both in a picture and in a wider one"
-                away = np.abs(other.points - shift - one.points)[known].max()
+                away = _distances(one.points, other.points - shift).max()
                 assert away <= 0.02 * size, (
-                    f"in a picture with {shift} pixels more on each side a landmark moves by {away:.1f} pixels "
-                    f"more than these, {away / size:.0%} of the region"
+                    f"with {shift} pixels more on each side a landmark is {away:.1f} pixels from its place"
                 )
 
     def test_landmarks_grow_with_the_picture(self) -> None:
         """In a picture twice as large they are twice as far from the corner, and their scales grow too."""
         landmarker, pictures = self.make(), self.make_pictures()
         for picture, region in _each(pictures, self.make_regions(pictures)):
-            larger = attrs.evolve(
-                region,
-                center=tuple(resize_points(np.array(region.center), 2)),
-                size=tuple(2 * np.array(region.size)),
-            )
-            here, there = landmarker.locate([picture, self.doubled(picture)], [[region], [larger]])
-            assert len(here) == len(there), (
-                "a part is found in a picture or in one twice as large, not in both"
-            )
-            for one, other in zip(here, there, strict=True):
-                known = one.usable & other.usable
-                away = np.linalg.norm(other.points - resize_points(one.points, 2), axis=1)[known].mean()
-                assert away <= 0.05 * max(larger.size), (
+            center, size = resize_points(np.array(region.center), 2), 2 * np.array(region.size)
+            larger = attrs.evolve(region, center=tuple(center), size=tuple(size))
+            doubled = self.doubled(picture)
+            for one, other in _both(landmarker, (picture, region), (doubled, larger), "one twice as large"):
+                away = _distances(resize_points(one.points, 2), other.points).mean()
+                assert away <= 0.05 * max(size), (
                     f"in a picture twice as large the landmarks lie {away:.1f} pixels from where they should"
                 )
-                growth = np.median((other.scale / one.scale)[known])
+                known = one.usable & other.usable
+                growth = np.median(other.scale[known] / one.scale[known])
                 least, most = self.expected_growth
                 assert least <= growth <= most, (
-                    f"in a picture twice as large the typical scale grows {growth:.2f} times, expected {least} "
-                    f"to {most}; are scales pixels of the picture? Otherwise set `expected_growth`."
+                    f"in a picture twice as large the typical scale is {growth:.2f} times as large, expected "
+                    f"{least} to {most}; are scales pixels of the picture? If so, set `expected_growth`."
                 )
 
     def test_regions_are_answered_in_their_order(self) -> None:
@@ -142,26 +132,18 @@ class LandmarkerConformance(PictureSuite):
     def test_a_flipped_picture_shows_the_mirror_of_the_scheme(self) -> None:
         """If the scheme has one of its own, and the landmarker knows both sides."""
         landmarker, pictures = self.make(), self.make_pictures()
-        scheme = landmarker.scheme
-        if scheme.mirror is None or scheme.mirror_scheme not in (None, scheme.name):
-            return
-        if self.mirror_tolerance is None:
+        scheme, tolerance = landmarker.scheme, self.mirror_tolerance
+        if scheme.mirror is None or scheme.mirror_scheme not in (None, scheme.name) or tolerance is None:
             return
         for picture, region in _each(pictures, self.make_regions(pictures)):
             last = picture.shape[1] - 1
-            flipped = np.ascontiguousarray(picture[:, ::-1])
-            here, there = landmarker.locate([picture, flipped], [[region], [_flipped(region, last)]])
-            assert len(here) == len(there), (
-                "a part is found in a picture or in the flipped one, not in both; a landmarker of one side "
-                "sets `mirror_tolerance = None`"
-            )
-            for one, other in zip(here, there, strict=True):
+            flipped = (np.ascontiguousarray(picture[:, ::-1]), _flipped(region, last))
+            for one, other in _both(landmarker, (picture, region), flipped, "the flipped one"):
                 back = other.points[scheme.mirror] * [-1, 1] + [last, 0]
-                known = one.usable & other.usable[scheme.mirror]
-                away = np.linalg.norm(back - one.points, axis=1)[known].mean()
-                assert away <= self.mirror_tolerance * max(region.size), (
-                    f"in a flipped picture the landmarks lie {away:.1f} pixels from the flipped ones; do their "
-                    "order and `scheme.mirror` fit together? A landmarker of one side sets "
+                away = _distances(one.points, back).mean()
+                assert away <= tolerance * max(region.size), (
+                    f"in a flipped picture the landmarks lie {away:.1f} pixels from the flipped ones; do "
+                    "their order and `scheme.mirror` fit together? A landmarker of one side only sets "
                     "`mirror_tolerance = None`."
                 )
 
@@ -180,6 +162,34 @@ def _each(
     for picture, own in zip(pictures, regions, strict=True):
         for region in own:
             yield picture, region
+
+
+def _both(
+    landmarker: Landmarker,
+    one: tuple[np.ndarray, Region],
+    other: tuple[np.ndarray, Region],
+    which: str,
+) -> list[tuple[Detection, Detection]]:
+    """What is found in a region of a picture, and in another one that shows the same part.
+
+    Points that are not usable are not a number.
+    """
+    here, there = landmarker.locate([one[0], other[0]], [[one[1]], [other[1]]])
+    assert len(here) == len(there), f"a part is found in a picture or in {which}, not in both"
+    return [(_known(a), _known(b)) for a, b in zip(here, there, strict=True)]
+
+
+def _known(detection: Detection) -> Detection:
+    points = np.where(detection.usable[:, None], detection.points, np.nan)
+    return attrs.evolve(detection, points=points)
+
+
+def _distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Between the landmarks that are known in both, pixels."""
+    distances = np.linalg.norm(points - others, axis=1)
+    known = np.isfinite(distances)
+    assert known.any(), "no landmark is known in both pictures"
+    return distances[known]
 
 
 def _flipped(region: Region, last: int) -> Region:

@@ -1,6 +1,5 @@
 """The suite of models."""
 
-# ruff: noqa: D102 (the names of the tests say it)
 from __future__ import annotations
 
 from abc import abstractmethod

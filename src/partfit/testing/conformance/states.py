@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
-from partfit.models import ContourEmbedding, ParameterGroup, ParametricModel
+from partfit.models import ContourEmbedding, ParametricModel
 
 
 def towards_camera(model: ParametricModel, x: torch.Tensor, rotvecs: torch.Tensor) -> torch.Tensor:
@@ -29,19 +29,8 @@ def towards_camera(model: ParametricModel, x: torch.Tensor, rotvecs: torch.Tenso
 def plausible_states(model: ParametricModel, free: Collection[str], batch: int) -> torch.Tensor:
     """States drawn from the prior of the free groups, within their limits; the mean of the others."""
     rng = np.random.default_rng(0)
-    groups = []
-    for group in model.groups:
-        values = np.tile(group.prior_mean, (batch, 1))
-        if group.name in free:
-            values = values + rng.normal(size=(batch, group.size)) @ _deviations(group)
-        groups.append(values.clip(group.lower, group.upper))
-    return torch.as_tensor(np.concatenate(groups, axis=1))
-
-
-def _deviations(group: ParameterGroup) -> np.ndarray:
-    """(size, size) root of the prior's covariance; zero in directions without a prior."""
-    variances, axes = np.linalg.eigh(np.linalg.pinv(group.information, hermitian=True))
-    return np.sqrt(variances.clip(min=0))[:, None] * axes.T
+    drawn = [group.sample(rng, batch, 1.0 if group.name in free else 0.0) for group in model.groups]
+    return torch.as_tensor(np.concatenate(drawn, axis=1))
 
 
 def resting(model: ParametricModel) -> torch.Tensor:
