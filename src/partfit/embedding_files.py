@@ -26,7 +26,10 @@ CACHE_VARIABLE = "PARTFIT_CACHE"
 
 _FORMAT, _VERSION = "partfit-embedding", 1
 _EXPECTED = "the file of a landmark embedding"
-_HINT = "`partfit transfer-landmarks` and `write_embedding` write such files."
+_HINT = (
+    "`partfit transfer-landmarks` and `write_embedding` write such files; files with landmarks that come "
+    "with a model, such as FLAME's landmark_embedding.npy, are options of that model."
+)
 
 
 def write_embedding(embedding: LandmarkEmbedding, path: str | Path) -> None:

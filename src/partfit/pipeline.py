@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from partfit.component import Component, NoConfig
+from partfit.config import read_table
 from partfit.embedding_finder import EmbeddingFinder
 from partfit.errors import ComponentError, ConfigError, InputError, NoEmbeddingError, PartfitError
 from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
@@ -257,14 +258,18 @@ class Pipeline:
 
     @classmethod
     def from_config(
-        cls, config: PipelineConfig | dict[str, Any], registry: Registry | None = None
+        cls, config: PipelineConfig | dict[str, Any] | str | Path, registry: Registry | None = None
     ) -> Pipeline:
-        """The pipeline of a configuration; a dict is laid over its recipe, see `PipelineConfig.from_table`.
+        """The pipeline of a configuration, of a TOML file, or of a table as such a file holds it.
+
+        A table is laid over its recipe, see `PipelineConfig.from_table`.
 
         Raises:
             ConfigError: for unknown keys and wrong types, with their path.
         """
-        if not isinstance(config, PipelineConfig):
+        if isinstance(config, str | Path):
+            config = read_table(config)
+        if isinstance(config, dict):
             config = PipelineConfig.from_table(config, registry or default_registry())
         return cls(**attrs.asdict(config, recurse=False), registry=registry)
 
@@ -313,6 +318,8 @@ class Pipeline:
 
     def _how_to_transfer(self, model: ParametricModel) -> str:
         """What to do where nobody knows where the landmarks lie on a model."""
+        if "model" in self._objects or "landmarker" in self._objects:
+            return "Transfer the landmarks: partfit.transfer.transfer_landmarks, and give its embedding."
         names, given = self.component_names, getattr(self.config.model, "options", {})
         words = ["--part", self.recipe.part, "--model", names["model"], "--landmarker", names["landmarker"]]
         words += ["--model-path", str(given["path"])] if "path" in given else []

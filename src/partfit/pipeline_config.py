@@ -25,6 +25,13 @@ class Choice:
     name: str
     options: dict[str, Any] = attrs.field(factory=dict)
 
+    @options.validator
+    def _is_a_table(self, _: Any, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"options of {self.name!r}: expected a dict such as {{'path': ...}}, found {value!r}."
+            )
+
 
 @attrs.frozen
 class PipelineConfig:

@@ -270,8 +270,7 @@ def panel_image(result: ImageResult) -> Image:
     Raises:
         InputError: if nothing was fitted.
     """
-    # the model frame is y up and looks along +z: turned half a turn about x it faces the camera
-    upright = [Mesh(i.vertices_model_frame * [1, -1, -1], i.faces) for i in _fitted(result)]
+    upright = [Mesh(i.model.topology.facing(i.vertices_model_frame), i.faces) for i in _fitted(result)]
     return draw_panel(*_view(result), upright=upright)
 
 

@@ -124,8 +124,12 @@ def test_the_configuration_of_a_run_means_the_same_from_everywhere(flame, photo,
         *("--set", "model.options.mediapipe_embedding=mediapipe_landmark_embedding.npz", "--format", "obj"),
     )
     assert done.exit_code == 0, done.output
-    written = tomllib.loads((tmp_path / "partfit.toml").read_text())
-    assert written["model"]["options"]["path"] == str(flame / "flame2023.pkl")
+    options = tomllib.loads((tmp_path / "partfit.toml").read_text())["model"]["options"]
+    assert options["path"] == str(flame / "flame2023.pkl")
+    assert options["mediapipe_embedding"] == str(flame / "mediapipe_landmark_embedding.npz")
+    monkeypatch.chdir(tmp_path)
+    again = partfit.Pipeline.from_config("partfit.toml")
+    assert again.model.topology.name == "flame"
 
 
 def test_an_embedding_of_another_model_is_refused(photo, tmp_path):
@@ -156,3 +160,9 @@ def test_a_cache_that_cannot_be_used_does_not_stop_a_fit(flame, photo, tmp_path,
     assert "cannot be kept" in done.stderr
     assert "PARTFIT_CACHE" in done.stderr
     assert read(tmp_path / "out")["status"] == "converged"
+
+
+def test_a_model_of_another_part_is_doubted(photo, tmp_path):
+    write_mano(tmp_path / "MANO_RIGHT.pkl", mano_entries())
+    done = run("fit", photo, "--model", "mano", "--model-path", tmp_path, "--out", tmp_path / "out")
+    assert "is --part hand meant?" in done.stderr

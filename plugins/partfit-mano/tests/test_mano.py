@@ -229,3 +229,16 @@ def test_a_photograph_is_fitted(hand_like_folder):
     assert hand.detection.side == "right"
     assert hand.status is not FitStatus.FAILED
     assert hand.rms_px < 0.04 * np.ptp(hand.detection.points[:, 1])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_views_of_it_alone_show_the_palm_with_the_fingers_up(hand_like_folder, side):
+    """Its front is that of the conventions: fingers up, palm in front, the thumb of a right hand at +x."""
+    hand = mano(hand_like_folder, side=side)
+    points = hand.points(torch.zeros(1, hand.n_parameters, dtype=torch.float64))[0].numpy()
+    upright = hand.topology.facing(points)[778:] * [1, -1, -1]
+    tips = dict(zip(hand.topology.virtual_points, upright, strict=True))
+    assert tips["middle_tip"][1] - tips["wrist"][1] > 0.1
+    thumb = tips["thumb_tip"][0] - tips["wrist"][0]
+    assert (thumb if side == "right" else -thumb) > 0.02
+    assert np.isclose(np.linalg.det(hand.topology.front), 1)

@@ -47,23 +47,47 @@ def build_pipelines(
         )
     by_part = _settings_of_parts(settings, [base.part for base in configs])
     built = [
-        Pipeline.from_config(_with_keys(_overridden(base, given), own))
+        Pipeline.from_config(_with_absolute_paths(_with_keys(_overridden(base, given), own)))
         for base, own in zip(configs, by_part, strict=True)
     ]
     check_one_camera([pipeline.config for pipeline in built])
+    for pipeline in built:
+        _doubt_model(pipeline.config)
     return built
+
+
+def _doubt_model(config: PipelineConfig) -> None:
+    """Warn of a model that has recipes for other parts only: a forgotten --part is easily overlooked."""
+    from partfit.cli.options import complain
+    from partfit.registry import default_registry
+
+    if config.model is None:
+        return
+    name, part = config.model.name.rpartition(":")[2], config.part.partition("/")[0]
+    recipes = [record.name.partition("/") for record in default_registry().components("recipe")]
+    others = sorted({other for other, _, model in recipes if model == name})
+    if others and part not in others:
+        complain(
+            f"warning: the model {name!r} is fitted to {' or '.join(others)} by a recipe of its own, and to "
+            f"{part!r} by none: is --part {others[0]} meant?"
+        )
 
 
 def _settings_of_parts(settings: Sequence[str], parts: Sequence[str]) -> list[list[str]]:
     """The settings of each part: all for a single one, else those that begin with its name."""
     if len(parts) == 1:
         return [list(settings)]
+    bare = [part.partition("/")[0] for part in parts]  # face/flame answers to face too
+    prefixes = [(f"{part}.", f"{name}.") for part, name in zip(parts, bare, strict=True)]
     for setting in settings:
-        if not setting.startswith(tuple(f"{part}." for part in parts)):
+        if not setting.startswith(tuple(prefix for both in prefixes for prefix in both)):
             raise ConfigError(
-                f"--set {setting}: of several parts a key begins with one, as in {parts[-1]}.{setting}."
+                f"--set {setting}: of several parts a key begins with one, as in {bare[-1]}.{setting}."
             )
-    return [[s.removeprefix(f"{p}.") for s in settings if s.startswith(f"{p}.")] for p in parts]
+    return [
+        [s.removeprefix(part).removeprefix(name) for s in settings if s.startswith((part, name))]
+        for part, name in prefixes
+    ]
 
 
 def _part_names(part: Sequence[str]) -> list[str]:
@@ -164,9 +188,49 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfig | dict[str, Any]:
-    """The configuration; with settings, what the recipe fills in too, as a table in which these are set."""
+def _with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
+    """The configuration with the paths among its components' options made absolute."""
+    import attrs
+
+    from partfit.pipeline_config import COMPONENT_KINDS
+
+    absolute: dict[str, Any] = {}
+    for kind in COMPONENT_KINDS:
+        choice = getattr(config, kind)
+        if choice is not None:
+            absolute[kind] = _absolute_options(kind, choice)
+    return attrs.evolve(config, **absolute)
+
+
+def _absolute_options(kind: str, choice: Choice) -> Choice:
+    """A component whose options of the type `Path` are absolute; as it is where its options are at fault."""
+    from pathlib import Path
+
+    import attrs
+
+    from partfit.config import from_dict
+    from partfit.errors import PartfitError
+    from partfit.registry import default_registry
+
+    try:
+        target = default_registry().resolve(kind, choice.name)
+        made = from_dict(target.Config, choice.options)
+    except (PartfitError, AttributeError):
+        return choice  # building it says what is wrong
+    options = dict(choice.options)
+    for key in options:
+        value = getattr(made, key)
+        if isinstance(value, Path):
+            options[key] = _absolute(str(value))
+        elif isinstance(value, dict) and value and all(isinstance(one, Path) for one in value.values()):
+            options[key] = {name: _absolute(str(one)) for name, one in value.items()}
+    return attrs.evolve(choice, options=options)
+
+
+def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfig:
+    """The configuration with single keys set in what its recipe has filled in."""
     from partfit.config import to_dict
+    from partfit.pipeline_config import PipelineConfig
     from partfit.registry import default_registry
 
     if not settings:
@@ -185,7 +249,7 @@ def _with_keys(config: PipelineConfig, settings: Sequence[str]) -> PipelineConfi
             at = _position(place, parent, setting)
             place = place.setdefault(at, {}) if isinstance(place, dict) else place[at]
         place[_position(place, last, setting)] = value
-    return table
+    return PipelineConfig.from_table(table, default_registry())
 
 
 def _position(place: Any, key: str, setting: str) -> Any:

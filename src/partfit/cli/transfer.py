@@ -78,10 +78,12 @@ def transfer(
         _refuse_to_overwrite(path)
     ensure_writable_file(path)
     result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, _progress)
-    for written in _save(result, path):
+    bad = _is_bad(result)
+    for written in _save(result, path) if out or not bad else _save_look(result, path):
         click.echo(f"wrote {written}")
     click.echo(_summary(result))
-    _warn_of_error(result)
+    if bad:
+        _complain_of_error(result, bool(out))
     if not out and pipeline.find_embedding(scheme.name).hash != result.embedding.hash:
         options.complain(
             f"warning: fits take the embedding that a plugin or the model's files give for {scheme.name} on "
@@ -110,9 +112,8 @@ def transfer_missing(pipeline: Pipeline) -> None:
     )
     result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, _progress)
     if _is_bad(result):
-        raise InputError(
-            f"{_summary(result)}: too much. Run `partfit transfer-landmarks` and look at its picture."
-        )
+        picture = _save_look(result, cached_embedding_path(model, scheme))[-1]
+        raise InputError(f"{_summary(result)}: too much. Look at {picture}.")
     pipeline.embeddings.add(result.embedding)
     try:
         path = cached_embedding_path(model, scheme)
@@ -120,7 +121,7 @@ def transfer_missing(pipeline: Pipeline) -> None:
         written = _save(result, path)
     except (OSError, PartfitError) as error:
         options.complain(
-            f"warning: the embedding cannot be kept: {error} ({CACHE_VARIABLE} names another folder)"
+            f"warning: the embedding cannot be kept: {error} Name another folder in {CACHE_VARIABLE}."
         )
     else:
         options.complain(
@@ -186,13 +187,20 @@ def _part_of(landmarker: str) -> str:
 def _save(result: TransferResult, path: Path) -> list[Path]:
     """Write embedding, report and picture; returns their paths."""
     from partfit.embedding_files import write_embedding
+
+    write_embedding(result.embedding, path)
+    return [path, *_save_look(result, path)]
+
+
+def _save_look(result: TransferResult, path: Path) -> list[Path]:
+    """Write the report and the picture that go beside an embedding; returns their paths."""
     from partfit.results import write_json, write_png
 
     report, picture = (path.with_name(f"{path.stem}-transfer{suffix}") for suffix in (".json", ".png"))
-    write_embedding(result.embedding, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(report, result.report)
     write_png(picture, result.picture)
-    return [path, report, picture]
+    return [report, picture]
 
 
 def _summary(result: TransferResult) -> str:
@@ -203,9 +211,12 @@ def _summary(result: TransferResult) -> str:
     )
 
 
-def _warn_of_error(result: TransferResult) -> None:
-    if _is_bad(result):
-        options.complain(
-            f"warning: that is much for landmarks that cover {result.report['extent_mm']:.0f} mm. Look at "
-            "the picture; landmarks at joints need --on joints."
-        )
+def _complain_of_error(result: TransferResult, kept: bool) -> None:
+    """Say that the places explain badly what was seen, and end with exit code 1 if they were not kept."""
+    options.complain(
+        f"{'warning' if kept else 'error'}: that is much for landmarks that cover "
+        f"{result.report['extent_mm']:.0f} mm. Look at the picture; landmarks at joints need --on joints."
+        f"{'' if kept else ' The embedding was not written; to have it in spite of that, use --out FILE.'}"
+    )
+    if not kept:
+        click.get_current_context().exit(1)

@@ -19,6 +19,7 @@ from partfit.component import Component
 from partfit.errors import InputError, ShapeError
 from partfit.geometry.rotations import canonical_rotvec
 from partfit.landmarks import LandmarkEmbedding
+from partfit.text import closest
 
 
 @attrs.frozen(eq=False)
@@ -142,9 +143,11 @@ class Topology:
         uv_faces: (F, 3) indices into `uv`, or None.
         colors: (V, 3) natural colour of each vertex, sRGB in [0, 1], for renders that are to look like a
             photograph; or None.
+        front: (3, 3) the rotation that brings points of the model frame upright and their front to face +z,
+            for views of the model alone; None where the model frame is so already.
 
     Raises:
-        ShapeError: if `colors` has another shape.
+        ShapeError: if `colors` or `front` has another shape.
     """
 
     name: str
@@ -155,8 +158,11 @@ class Topology:
     uv: np.ndarray | None = None
     uv_faces: np.ndarray | None = None
     colors: np.ndarray | None = None
+    front: np.ndarray | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.front is not None and self.front.shape != (3, 3):
+            raise ShapeError(f"front of topology {self.name!r}", "(3, 3)", self.front.shape)
         if self.colors is not None and self.colors.shape != (self.n_vertices, 3):
             expected = f"({self.n_vertices}, 3)"
             raise ShapeError(f"colors of topology {self.name!r}", expected, self.colors.shape)
@@ -165,6 +171,10 @@ class Topology:
     def n_points(self) -> int:
         """Vertices and virtual points together."""
         return self.n_vertices + len(self.virtual_points)
+
+    def facing(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """Points of the model frame as a camera's axes see them that looks at the model's front (y down)."""
+        return (points if self.front is None else points @ self.front.T) * [1.0, -1.0, -1.0]
 
     def region(self, name: str) -> np.ndarray:
         """Vertex indices of a region.
@@ -235,10 +245,10 @@ class ParametricModel(Component):
         Raises:
             InputError: if the model has none.
         """
-        own = ", ".join(self.embedding_names) or "none"
+        own, match = ", ".join(self.embedding_names) or "none", closest(scheme, self.embedding_names)
         raise InputError(
-            f"The model of topology {self.topology.name!r} has no embedding of {scheme!r} of its own; it has "
-            f"{own}."
+            f"The model of topology {self.topology.name!r} has no embedding of {scheme!r} of its own."
+            f"{f' Did you mean {match!r}?' if match else ''} It has {own}."
         )
 
     def vertices(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch vertices 3"]:

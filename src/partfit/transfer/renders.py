@@ -23,7 +23,7 @@ from partfit.transfer.settings import TransferSettings
 #: Colour of a model without colours, sRGB.
 _SKIN = (0.85, 0.65, 0.54)
 #: From the model frame (y up, z towards the viewer) to the camera frame (y down, z away).
-TO_CAMERA = np.array([1.0, -1.0, -1.0])
+_TO_CAMERA = np.array([1.0, -1.0, -1.0])
 
 _SUPERSAMPLING = 2
 #: Least and greatest distance of the camera in radii of the part, and side of the picture that it fills.
@@ -115,7 +115,7 @@ class _Studio:
         colours = np.tile(_SKIN, (len(vertices), 1)) if topology.colors is None else topology.colors
         colours = colours * (_CAVITY + (1 - _CAVITY) * _openness(vertices, topology.faces))[:, None]
         self._colours = np.concatenate([colours, colours[self._loop[:, 0]]])
-        self._n_vertices = topology.n_vertices
+        self._n_vertices, self._front = topology.n_vertices, topology.front
         self._rest = vertices
 
     def render(
@@ -131,10 +131,11 @@ class _Studio:
         x, y = (size - 1) / 2 + size * rng.uniform(-_SHIFT, _SHIFT, 2)
         # a bent neck turns the head: views are meant from the part's own front
         upright = Rotation.align_vectors(self._rest - self._rest.mean(axis=0), vertices - center)[0]
-        turn = _random_view(settings, rng) @ upright.as_matrix()
+        front = np.eye(3) if self._front is None else self._front
+        turn = _random_view(settings, rng) @ front @ upright.as_matrix()
 
         def to_camera(own: np.ndarray) -> np.ndarray:
-            return (own - center) @ turn.T * TO_CAMERA + [0, 0, distance]
+            return (own - center) @ turn.T * _TO_CAMERA + [0, 0, distance]
 
         mesh = Mesh(to_camera(np.concatenate([vertices, _stump(vertices, self._loop)])), self._faces)
         visible = visible_points(mesh.vertices[: self._n_vertices], [mesh], _ON_SURFACE * radius)

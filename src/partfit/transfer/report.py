@@ -16,7 +16,7 @@ from partfit.landmarks import Detection, LandmarkEmbedding
 from partfit.meshes import Mesh
 from partfit.models.base import ParametricModel
 from partfit.rendering import PANEL_TILE, draw_landmarks, draw_view
-from partfit.transfer.renders import TO_CAMERA, Render
+from partfit.transfer.renders import Render
 from partfit.transfer.settings import TransferSettings
 
 #: Colours of landmarks on the model, sRGB.
@@ -107,10 +107,11 @@ def draw_transfer(
     """
     tile = PANEL_TILE
     sheet = Image.new("RGB", (3 * tile, 2 * tile))
-    mesh = Mesh(rest[: model.topology.n_vertices] * TO_CAMERA, model.topology.faces)
+    topology = model.topology
+    mesh = Mesh(topology.facing(rest[: topology.n_vertices]), topology.faces)
     colours = _UNRELIABLE + embedding.reliability[:, None] * (_RELIABLE - _UNRELIABLE)
     for column, turn in enumerate(_TURNS):
-        view = draw_view(mesh, turn, embedding.apply(rest) * TO_CAMERA, colours)
+        view = draw_view(mesh, turn, topology.facing(embedding.apply(rest)), colours)
         sheet.paste(view, (column * tile, 0))
     for column, (render, detection) in enumerate(samples):
         zoom = tile / len(render.image)

@@ -30,7 +30,7 @@ HINT = (
     "and their kin under Downloads."
 )
 #: Ends the message about a path that is missing.
-PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
+PATH_HINT = f"It is the option path; `partfit fit` takes it as --model-path. {HINT}"
 _MASKS_HINT = "FLAME_masks.pkl is 'FLAME Vertex Masks' at https://flame.is.tue.mpg.de after registration."
 _LANDMARKS_HINT = (
     "landmark_embedding.npy comes with DECA, https://github.com/yfeng95/DECA, in the folder data."
@@ -79,7 +79,7 @@ class Rows:
     weight: Float[np.ndarray, "*rows 3"]
 
 
-def read_flame(path: str, n_betas: int, n_expression: int) -> FlameArrays:
+def read_flame(path: str | Path, n_betas: int, n_expression: int) -> FlameArrays:
     """Read a model file: `generic_model.pkl` and its kin, `.npz`, or what `partfit convert` made of them.
 
     Args:
@@ -184,7 +184,7 @@ def _number_of_shapes(file: ModelFile, n_columns: int) -> int:
     return int(n_columns - n)
 
 
-def read_masks(path: str) -> dict[str, np.ndarray]:
+def read_masks(path: str | Path) -> dict[str, np.ndarray]:
     """The vertex sets of `FLAME_masks.pkl`, by name, each ascending and without repeats.
 
     Raises:
@@ -199,7 +199,7 @@ def read_masks(path: str) -> dict[str, np.ndarray]:
     return {name: np.unique(file.indices(name, (None,), N_VERTICES)) for name in file.entries}
 
 
-def read_region(path: str) -> np.ndarray:
+def read_region(path: str | Path) -> np.ndarray:
     """Vertex indices of a `.npy`, `.txt` (numbers and blanks) or `.json` (a list) file, ascending.
 
     Raises:
@@ -226,7 +226,7 @@ def _read_text(path: Path, hint: str) -> object:
         raise ModelFileError(path, "a list of vertex indices", f"{error}", hint) from error
 
 
-def read_landmarks(path: str, n_faces: int) -> Mapping[str, Rows]:
+def read_landmarks(path: str | Path, n_faces: int) -> Mapping[str, Rows]:
     """The rows of `landmark_embedding.npy`: `static` (51), `dynamic` (79, 17) and `full` (68).
 
     Raises:
@@ -242,7 +242,7 @@ def read_landmarks(path: str, n_faces: int) -> Mapping[str, Rows]:
     return {**rows, "full": Rows(rows["full"].face[0], rows["full"].weight[0])}
 
 
-def read_mediapipe(path: str, n_faces: int) -> tuple[Rows, np.ndarray]:
+def read_mediapipe(path: str | Path, n_faces: int) -> tuple[Rows, np.ndarray]:
     """The rows of `mediapipe_landmark_embedding.npz`, and which of MediaPipe's 468 points they are.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -102,7 +103,7 @@ class FlameHead(SkinnedModel):
                 frontal view (`fixed`).
         """
 
-        path: str = attrs.field(metadata={"hint": PATH_HINT})
+        path: Path = attrs.field(metadata={"hint": PATH_HINT})
         n_betas: int = attrs.field(
             default=100, validator=[attrs.validators.ge(1), attrs.validators.le(N_SHAPE)]
         )
@@ -110,10 +111,10 @@ class FlameHead(SkinnedModel):
             default=50, validator=[attrs.validators.ge(1), attrs.validators.le(N_EXPRESSION)]
         )
         joints_from: Literal["shape+expression", "shape"] = "shape+expression"
-        masks: str | None = None
-        regions: dict[str, str] = attrs.field(factory=dict, validator=_no_level)
-        landmark_embedding: str | None = None
-        mediapipe_embedding: str | None = None
+        masks: Path | None = None
+        regions: dict[str, Path] = attrs.field(factory=dict, validator=_no_level)
+        landmark_embedding: Path | None = None
+        mediapipe_embedding: Path | None = None
         contour: Literal["dynamic", "fixed"] = "dynamic"
 
     def __init__(self, config: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -50,7 +51,7 @@ class GnmHead(SkinnedModel):
                 turn (left eye, right eye, lower face, tongue, pupils), which are the most important ones.
         """
 
-        path: str = attrs.field(metadata={"hint": PATH_HINT})
+        path: Path = attrs.field(metadata={"hint": PATH_HINT})
         n_betas: int = attrs.field(default=170, validator=_IDENTITY)
         n_expression: int = attrs.field(default=100, validator=_EXPRESSION)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -16,7 +17,7 @@ HINT = (
     "from https://github.com/google/GNM (gnm/shape/data/versions/v3_0)."
 )
 #: Ends the message about a path that is missing.
-PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
+PATH_HINT = f"It is the option path; `partfit fit` takes it as --model-path. {HINT}"
 VERSION, VARIANT = "3.0", "head"
 N_VERTICES, N_TRIANGLES, N_JOINTS, N_IDENTITY, N_EXPRESSION = 17821, 35324, 4, 253, 383
 
@@ -113,7 +114,7 @@ def _brows(
     return (along > 0) & (along < 1) & (np.abs(y - arch) < 0.13 - 0.08 * along) & (z > -0.6)
 
 
-def read_head(path: str, n_betas: int, n_expression: int) -> HeadArrays:
+def read_head(path: str | Path, n_betas: int, n_expression: int) -> HeadArrays:
     """The head of a GNM Head v3.0 file.
 
     Args:

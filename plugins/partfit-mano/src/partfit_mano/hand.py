@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -41,6 +42,14 @@ _SHAPES = [attrs.validators.ge(1), attrs.validators.le(N_SHAPES)]
 _COMPONENTS = [attrs.validators.ge(1), attrs.validators.le(45)]
 
 
+#: Rotations from the file's frame (a right hand's fingers along -x, its thumb at +z, its palm looks along
+#: -y; a left hand's mirrored in x) to one with the fingers up and the palm in front.
+FRONTS = {
+    "right": np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
+    "left": np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
+}
+
+
 class ManoHand(SkinnedModel):
     """The model `mano`: shape and pose of one hand, from the official files that the user holds.
 
@@ -77,7 +86,7 @@ class ManoHand(SkinnedModel):
                 x. Right files, mirrored ones too, have no such fault.
         """
 
-        path: str = attrs.field(metadata={"hint": PATH_HINT})
+        path: Path = attrs.field(metadata={"hint": PATH_HINT})
         side: Side = "right"
         n_betas: int = attrs.field(default=10, validator=_SHAPES)
         pose: Literal["axis-angle", "pca"] = "axis-angle"
@@ -90,7 +99,14 @@ class ManoHand(SkinnedModel):
         n_betas = config.n_betas
         super().__init__(
             _arrays(hand, n_betas),
-            Topology(f"mano-{config.side}", len(hand.v_template), hand.faces, POINTS, _regions(hand)),
+            Topology(
+                f"mano-{config.side}",
+                len(hand.v_template),
+                hand.faces,
+                POINTS,
+                _regions(hand),
+                front=FRONTS[config.side],
+            ),
             [ParameterGroup("betas", n_betas, sqrt_information=np.ones(n_betas))],
             [ParameterGroup("global_orient", 3, "rotvec", rigid=True), _hand_pose(hand, config)],
             config,

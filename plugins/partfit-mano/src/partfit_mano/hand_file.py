@@ -20,7 +20,7 @@ HINT = (
     "MANO_RIGHT.pkl and MANO_LEFT.pkl in its folder mano_v1_2/models."
 )
 #: Ends the message about a path that is missing.
-PATH_HINT = f"Give it as --model-path, or the option path. {HINT}"
+PATH_HINT = f"It is the option path; `partfit fit` takes it as --model-path. {HINT}"
 N_VERTICES, N_FACES, N_JOINTS, N_SHAPES = 778, 1538, 16, 10
 
 #: The joints in the order of the files: fingers in alphabetical order (the little one is their "pinky").
@@ -96,7 +96,7 @@ class HandArrays:
         )
 
 
-def read_hand(path: str, side: Side, left_shapedirs: LeftShapedirs = "auto") -> HandArrays:
+def read_hand(path: str | Path, side: Side, left_shapedirs: LeftShapedirs = "auto") -> HandArrays:
     """The hand of a side from a MANO file, or from a folder that holds MANO's files.
 
     A left hand comes from a left file or, mirrored, from a right one; a folder's left file is preferred. The
@@ -119,7 +119,7 @@ def read_hand(path: str, side: Side, left_shapedirs: LeftShapedirs = "auto") -> 
             file.path,
             "a right hand",
             "a left hand, the other hand",
-            f'Give MANO_RIGHT.pkl, which serves both sides, or ask for side="left". {HINT}',
+            f'Give MANO_RIGHT.pkl, which serves both sides, or set the option side to "left". {HINT}',
         )
     flip = left_shapedirs == "flipped" or (left_shapedirs == "auto" and _shrinks_in_x(hand))
     return attrs.evolve(hand, shapedirs=hand.shapedirs * MIRROR[:, None]) if flip else hand
