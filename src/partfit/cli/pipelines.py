@@ -157,8 +157,6 @@ def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     if "model_path" in values:
         model = values.get("model") or base.model or Choice(base.recipe(default_registry()).model)
         values["model"] = _with_path(model, values.pop("model_path"))
-    if "embeddings" in values:
-        values["embeddings"] = tuple(_absolute(path) for path in values["embeddings"])
     for name, rival in (("preset", "settings"), ("focal", "field_of_view"), ("field_of_view", "focal")):
         if name in values:
             values.setdefault(rival, None)  # the file's, which the option takes the place of
@@ -189,12 +187,12 @@ def _absolute(path: str) -> str:
 
 
 def _with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
-    """The configuration with the paths among its components' options made absolute."""
+    """The configuration with its embeddings, and the paths among its components' options, made absolute."""
     import attrs
 
     from partfit.pipeline_config import COMPONENT_KINDS
 
-    absolute: dict[str, Any] = {}
+    absolute: dict[str, Any] = {"embeddings": tuple(map(_absolute, config.embeddings))}
     for kind in COMPONENT_KINDS:
         choice = getattr(config, kind)
         if choice is not None:
