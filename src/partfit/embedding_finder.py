@@ -68,18 +68,17 @@ class EmbeddingFinder:
     def _look_up(
         self, scheme: str, model: ParametricModel, landmarks: LandmarkScheme | None
     ) -> LandmarkEmbedding:
-        topology = model.topology.name
+        topology, known = model.topology.name, self.known_schemes(model)
         for given in self.given:
             if (given.scheme.name, given.topology) == (scheme, topology):
                 return given
         if scheme in model.embedding_names:
             return model.embedding(scheme)
-        if scheme in self.known_schemes(model):
+        if scheme in known:
             return self._registry.create("embedding", f"{topology}/{scheme}")
         transferred = _transferred(scheme, model)
         if transferred and (landmarks is None or transferred.scheme.hash == landmarks.hash):
             return transferred
-        known = self.known_schemes(model)
         match = closest(scheme, known)
         hint = f" Did you mean {match!r}?" if match else ""
         raise NoEmbeddingError(

@@ -166,3 +166,17 @@ def test_a_model_of_another_part_is_doubted(photo, tmp_path):
     write_mano(tmp_path / "MANO_RIGHT.pkl", mano_entries())
     done = run("fit", photo, "--model", "mano", "--model-path", tmp_path, "--out", tmp_path / "out")
     assert "is --part hand meant?" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_bad_transfer_is_told_where_nothing_can_be_kept(photo, tmp_path, monkeypatch):
+    """The made-up head has no face: too few renders are accepted, or their landmarks do not agree."""
+    write_flame(tmp_path / "flame.pkl", flame_content().entries)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PARTFIT_CACHE", str(tmp_path / "file"))
+    done = run(
+        "fit", photo, "--model", "flame", "--model-path", tmp_path / "flame.pkl", "--out", tmp_path / "o"
+    )
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert "renders accepted" in done.stderr or "accepts" in done.stderr

@@ -10,7 +10,7 @@ import click
 
 from partfit.cli import options
 from partfit.cli.pipelines import build_pipelines
-from partfit.errors import ConfigError, InputError, PartfitError
+from partfit.errors import ConfigError, InputError, OutputError, PartfitError
 
 if TYPE_CHECKING:
     from partfit.pipeline import Pipeline
@@ -61,7 +61,7 @@ def transfer(
     """
     from partfit.embedding_files import cached_embedding_path
     from partfit.files import ensure_writable_file
-    from partfit.model_files import home_path
+    from partfit.model_files import check_target, home_path
     from partfit.transfer import TransferSettings, transfer_landmarks
 
     pipeline = _pipeline(part, chosen)
@@ -71,9 +71,7 @@ def transfer(
         **{name: value for name, value in given.items() if value is not None},
     )
     model, scheme = pipeline.model, pipeline.landmarker.scheme
-    path = home_path(out) if out else cached_embedding_path(model, scheme.name)
-    if path.suffix != ".safetensors":
-        raise InputError(f"--out {out}: expected a name that ends in .safetensors.")
+    path = check_target(home_path(out)) if out else cached_embedding_path(model, scheme.name)
     if out:
         _refuse_to_overwrite(path)
     ensure_writable_file(path)
@@ -100,6 +98,7 @@ def transfer_missing(pipeline: Pipeline) -> None:
         InputError: if the places explain badly what was seen, or too few renders are accepted.
     """
     from partfit.embedding_files import CACHE_VARIABLE, cached_embedding_path
+    from partfit.files import ensure_writable_file
     from partfit.transfer import TransferSettings, transfer_landmarks
 
     scheme = pipeline.landmarker.scheme.name
@@ -111,19 +110,19 @@ def transfer_missing(pipeline: Pipeline) -> None:
         "renders of the model"
     )
     result = transfer_landmarks(model, pipeline.detector, pipeline.landmarker, settings, _progress)
-    if _is_bad(result):
-        picture = _save_look(result, cached_embedding_path(model, scheme))[-1]
-        raise InputError(f"{_summary(result)}: too much. Look at {picture}.")
-    pipeline.embeddings.add(result.embedding)
+    bad, written = _is_bad(result), []
     try:
-        path = cached_embedding_path(model, scheme)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = _save(result, path)
-    except (OSError, PartfitError) as error:
+        path = ensure_writable_file(cached_embedding_path(model, scheme))
+        written = _save_look(result, path) if bad else _save(result, path)
+    except OutputError as error:
         options.complain(
             f"warning: the embedding cannot be kept: {error} Name another folder in {CACHE_VARIABLE}."
         )
-    else:
+    if bad:
+        look = f" Look at {written[-1]}." if written else ""
+        raise InputError(f"{_summary(result)}: too much.{look}")
+    pipeline.embeddings.add(result.embedding)
+    if written:
         options.complain(
             f"note: {_summary(result)}; kept as {written[0]}, look at {written[-1].name} beside it"
         )
@@ -197,7 +196,6 @@ def _save_look(result: TransferResult, path: Path) -> list[Path]:
     from partfit.results import write_json, write_png
 
     report, picture = (path.with_name(f"{path.stem}-transfer{suffix}") for suffix in (".json", ".png"))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(report, result.report)
     write_png(picture, result.picture)
     return [report, picture]

@@ -115,7 +115,8 @@ class _Studio:
         colours = np.tile(_SKIN, (len(vertices), 1)) if topology.colors is None else topology.colors
         colours = colours * (_CAVITY + (1 - _CAVITY) * _openness(vertices, topology.faces))[:, None]
         self._colours = np.concatenate([colours, colours[self._loop[:, 0]]])
-        self._n_vertices, self._front = topology.n_vertices, topology.front
+        self._n_vertices = topology.n_vertices
+        self._front = np.eye(3) if topology.front is None else topology.front
         self._rest = vertices
 
     def render(
@@ -131,8 +132,7 @@ class _Studio:
         x, y = (size - 1) / 2 + size * rng.uniform(-_SHIFT, _SHIFT, 2)
         # a bent neck turns the head: views are meant from the part's own front
         upright = Rotation.align_vectors(self._rest - self._rest.mean(axis=0), vertices - center)[0]
-        front = np.eye(3) if self._front is None else self._front
-        turn = _random_view(settings, rng) @ front @ upright.as_matrix()
+        turn = _random_view(settings, rng) @ self._front @ upright.as_matrix()
 
         def to_camera(own: np.ndarray) -> np.ndarray:
             return (own - center) @ turn.T * _TO_CAMERA + [0, 0, distance]
