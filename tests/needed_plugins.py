@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 DEFAULT = ("partfit_anny", "partfit_mediapipe")
+LEARNING = ("partfit_likelihoods", "partfit_spiralnet", "partfit_synthetic")
 #: Test files and folders of the core that fit photographs or write the default models.
 NEEDS = {
     "integration": DEFAULT,
+    "learning": (*DEFAULT, *LEARNING),
     "test_annotations.py": DEFAULT,
-    "test_docs.py": DEFAULT,
+    "test_docs.py": (*DEFAULT, *LEARNING),
     "test_examples.py": DEFAULT,
     "test_gltf.py": ("partfit_anny",),
     "transfer": DEFAULT,

@@ -12,7 +12,13 @@ from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit.testing.synthetic import synthetic_model
 
 SCHEME = LandmarkScheme(
-    "three", ["a", "b", "c"], "2", triangles=[[0, 1, 2]], edges=[[0, 1]], mirror=[1, 0, 2]
+    "three",
+    ["a", "b", "c"],
+    "2",
+    triangles=[[0, 1, 2]],
+    edges=[[0, 1]],
+    mirror=[1, 0, 2],
+    positions=[[0.1, 0, 0], [-0.1, 0, 0], [0, 0.1, 0]],
 )
 EMBEDDING = LandmarkEmbedding(SCHEME, "plane", [[0, 1], [2, 3], [4, 4]], [[0.25, 0.75]] * 3, [1.0, 0.5, 0.0])
 
@@ -27,7 +33,7 @@ def test_an_embedding_comes_back_whole(file):
     back = read_embedding(file)
     assert (back.hash, back.topology) == (EMBEDDING.hash, "plane")
     assert (back.scheme.names, back.scheme.version) == (("a", "b", "c"), "2")
-    for name in ("triangles", "edges", "mirror"):
+    for name in ("triangles", "edges", "mirror", "positions"):
         assert np.array_equal(getattr(back.scheme, name), getattr(SCHEME, name))
     assert np.array_equal(back.reliability, [1.0, 0.5, 0.0])
 
@@ -35,7 +41,8 @@ def test_an_embedding_comes_back_whole(file):
 def test_a_scheme_without_a_mirror_keeps_none(tmp_path):
     plain = attrs.evolve(EMBEDDING, scheme=LandmarkScheme("three", ["a", "b", "c"]))
     write_embedding(plain, tmp_path / "plain.safetensors")
-    assert read_embedding(tmp_path / "plain.safetensors").scheme.mirror is None
+    back = read_embedding(tmp_path / "plain.safetensors").scheme
+    assert (back.mirror, back.positions) == (None, None)
 
 
 def test_files_at_fault_are_named(file, tmp_path):

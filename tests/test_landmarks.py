@@ -59,8 +59,20 @@ class TestScheme:
         with pytest.raises(ShapeError, match=field):
             attrs.evolve(SCHEME, **{field: [0, 1, 2]})
 
+    def test_positions_are_finite_points_in_space(self):
+        known = attrs.evolve(SCHEME, positions=np.arange(9).reshape(3, 3))
+        np.testing.assert_array_equal(known.positions, [[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+        assert not known.positions.flags.writeable
+        with pytest.raises(
+            ShapeError, match=r"positions of scheme 'three': expected shape \(3, 3\), found \(3, 2\)"
+        ):
+            attrs.evolve(SCHEME, positions=np.zeros((3, 2)))
+        with pytest.raises(InputError, match="positions of scheme 'three' must be finite"):
+            attrs.evolve(SCHEME, positions=np.full((3, 3), np.nan))
+
     def test_the_hash_is_of_name_version_and_length(self):
         assert SCHEME.hash == LandmarkScheme("three", ["x", "y", "z"]).hash
+        assert SCHEME.hash == attrs.evolve(SCHEME, positions=np.ones((3, 3))).hash
         others = [
             attrs.evolve(SCHEME, name="tree"),
             attrs.evolve(SCHEME, version="2"),

@@ -113,7 +113,7 @@ def test_one_distribution_cannot_claim_a_name_twice(site: Site) -> None:
         ("broken", "ModuleNotFoundError: No module named 'a_module_that_is_not_installed'"),
         ("typo", "unknown hook 'partfit_componets'"),
         ("old_api", "written for plugin API version 0, this partfit has version 1"),
-        ("unknown_kind", "unknown kind 'hat'; the kinds are detector, embedding, fitter"),
+        ("unknown_kind", "unknown kind 'hat'; the kinds are dataset, detector, embedding, fitter"),
     ],
 )
 def test_a_failing_plugin_is_recorded_and_stops_no_other(site: Site, plugin: str, reason: str) -> None:

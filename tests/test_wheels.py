@@ -22,14 +22,19 @@ PROJECTS = {
         "licenses/LICENSE-CC0",
         "licenses/NOTICE",
     ],
+    "partfit_dad3dheads": ["partfit_dad3dheads/py.typed", "licenses/LICENSE"],
+    "partfit_dense": ["partfit_dense/py.typed", "licenses/LICENSE"],
     "partfit_flame": ["partfit_flame/py.typed", "licenses/LICENSE"],
     "partfit_gnm": ["partfit_gnm/py.typed", "licenses/LICENSE"],
+    "partfit_likelihoods": ["partfit_likelihoods/py.typed", "licenses/LICENSE"],
     "partfit_mano": ["partfit_mano/py.typed", "licenses/LICENSE"],
     "partfit_mediapipe": [
         "partfit_mediapipe/py.typed",
         "licenses/LICENSE",
         "licenses/NOTICE",
     ],
+    "partfit_spiralnet": ["partfit_spiralnet/py.typed", "licenses/LICENSE"],
+    "partfit_synthetic": ["partfit_synthetic/py.typed", "licenses/LICENSE"],
 }
 
 

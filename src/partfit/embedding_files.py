@@ -63,8 +63,8 @@ def write_embedding(embedding: LandmarkEmbedding, path: str | Path) -> None:
     }
     arrays = {name: getattr(embedding, name) for name in ("indices", "weights", "reliability")}
     arrays |= {"triangles": scheme.triangles, "edges": scheme.edges}
-    if scheme.mirror is not None:
-        arrays["mirror"] = scheme.mirror
+    optional = {"mirror": scheme.mirror, "positions": scheme.positions}
+    arrays |= {name: array for name, array in optional.items() if array is not None}
     with atomic_write(path) as temporary:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         temporary.write_bytes(save(contiguous, {"partfit": json.dumps(header)}))
@@ -95,6 +95,7 @@ def read_embedding(path: str | Path) -> LandmarkEmbedding:
             file.indices("edges", (None, 2), n),
             file.indices("mirror", (n,), n) if file.has("mirror") else None,
             _value(file, about, "mirror_scheme", (str, type(None))),
+            positions=file.reals("positions", (n, 3)) if file.has("positions") else None,
         )
         embedding = LandmarkEmbedding(
             scheme,

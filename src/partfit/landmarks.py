@@ -43,10 +43,15 @@ class LandmarkScheme:
             those of `mirror_scheme`. None when the scheme has no exact mirror.
         mirror_scheme: Name of the scheme that a flipped picture shows (a left hand for a right one);
             by default the scheme itself, whose mirror is then its own inverse.
+        positions: (L, 3) where the points lie on a typical part at rest, metres, in the frame of models (y
+            up). It says which points are near one another and where surfaces bend, for what works on the
+            mesh of the scheme; the points of a picture are never compared with it, and `hash` leaves it
+            out. None when it is not known.
 
     Raises:
         ShapeError: if an array has another shape.
-        InputError: if an array names a point that is not there, or the mirror is not as said above.
+        InputError: if an array names a point that is not there, the mirror is not as said above, or a
+            position is not finite.
     """
 
     name: str
@@ -56,6 +61,9 @@ class LandmarkScheme:
     edges: np.ndarray = attrs.field(factory=lambda: np.zeros((0, 2)), converter=integers)
     mirror: np.ndarray | None = attrs.field(default=None, converter=attrs.converters.optional(integers))
     mirror_scheme: str | None = None
+    positions: np.ndarray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(reals), repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         n = len(self.names)
@@ -69,6 +77,11 @@ class LandmarkScheme:
             self._check_mirror(self.mirror)
         elif self.mirror_scheme is not None:
             raise InputError(f"Scheme {self.name!r} names a mirror scheme, but has no mirror.")
+        if self.positions is not None:
+            if self.positions.shape != (n, 3):
+                raise ShapeError(f"positions of scheme {self.name!r}", f"({n}, 3)", self.positions.shape)
+            if not np.isfinite(self.positions).all():
+                raise InputError(f"The positions of scheme {self.name!r} must be finite.")
 
     def _check_mirror(self, mirror: np.ndarray) -> None:
         points = np.arange(len(self))

@@ -320,8 +320,9 @@ class Pipeline:
         """What to do where nobody knows where the landmarks lie on a model."""
         if "model" in self._objects or "landmarker" in self._objects:
             return "Transfer the landmarks: partfit.transfer.transfer_landmarks, and give its embedding."
-        names, given = self.component_names, getattr(self.config.model, "options", {})
-        words = ["--part", self.recipe.part, "--model", names["model"], "--landmarker", names["landmarker"]]
+        model_name, landmarker = self.component_names["model"], self._choice("landmarker").text
+        given = getattr(self.config.model, "options", {})
+        words = ["--part", self.recipe.part, "--model", model_name, "--landmarker", landmarker]
         words += ["--model-path", str(given["path"])] if "path" in given else []
         if self.sided:
             words += ["--set", f"model.options.side={getattr(model.config, 'side', 'right')}"]
@@ -579,7 +580,7 @@ _BASES = {"detector": Detector, "landmarker": Landmarker, "model": ParametricMod
 
 def _as_choice(given: Any) -> Choice | None:
     if isinstance(given, str):
-        return Choice(given)
+        return Choice.of_text(given)
     return given if isinstance(given, Choice) else None
 
 

@@ -17,6 +17,9 @@ from partfit.registry import Registry
 #: The kinds of components that a pipeline puts together.
 COMPONENT_KINDS = ("detector", "landmarker", "model", "fitter")
 
+#: The landmarker that is a trained network of a file; no distribution has this name.
+_CHECKPOINT = "checkpoint"
+
 
 @attrs.frozen
 class Choice:
@@ -31,6 +34,18 @@ class Choice:
             raise ConfigError(
                 f"options of {self.name!r}: expected a dict such as {{'path': ...}}, found {value!r}."
             )
+
+    @classmethod
+    def of_text(cls, text: str) -> Choice:
+        """The component of a name, or the landmarker that `checkpoint:PATH` means: that of a file."""
+        name, _, path = text.partition(":")
+        return cls(name, {"path": path}) if name == _CHECKPOINT and path else cls(text)
+
+    @property
+    def text(self) -> str:
+        """What `of_text` makes it of, without the options that a text cannot say."""
+        path = self.options.get("path") if self.name == _CHECKPOINT else None
+        return self.name if path is None else f"{self.name}:{path}"
 
 
 @attrs.frozen

@@ -43,6 +43,9 @@ KINDS: dict[str, str] = {
     "embedding": "partfit.landmarks:LandmarkEmbedding",
     "fitter": "partfit.fitting.base:Fitter",
     "recipe": "partfit.recipe:Recipe",
+    "head": "partfit.learning.heads:Head",
+    "loss": "partfit.learning.losses:Loss",
+    "dataset": "partfit.learning.datasets:Dataset",
 }
 
 hookspec = pluggy.HookspecMarker("partfit")

@@ -3,6 +3,7 @@ import pytest
 from partfit.testing.conformance import EmbeddingConformance, ModelConformance, RecipeConformance
 from partfit_anny.embeddings import (
     anny_face_dense,
+    anny_face_ears,
     hand21_left,
     hand21_right,
     ibug68,
@@ -42,6 +43,11 @@ class TestIbug68(_OnAnny):
 class TestDense(_OnAnny):
     def make(self):
         return anny_face_dense()
+
+
+class TestFaceAndEars(_OnAnny):
+    def make(self):
+        return anny_face_ears()
 
 
 class TestRightHand(ModelConformance):

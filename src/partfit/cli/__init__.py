@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "fit": "partfit.cli.fit:fit",
     "landmarks": "partfit.cli.landmarks:landmarks",
     "plugins": "partfit.cli.plugins:plugins",
+    "train": "partfit.cli.train:train",
     "transfer-landmarks": "partfit.cli.transfer:transfer",
 }
 

@@ -32,7 +32,11 @@ def components(command: Command) -> Command:
                 help="Recipe; several as face,hand or by repetition.  [default: face]",
             ),
             click.option("--detector", metavar="NAME", help="Detector; default: the recipe's."),
-            click.option("--landmarker", metavar="NAME", help="Landmarker; default: the recipe's."),
+            click.option(
+                "--landmarker",
+                metavar="NAME",
+                help="Landmarker, or checkpoint:PATH, a trained network; default: the recipe's.",
+            ),
             click.option("--config", metavar="FILE", help="TOML file; options given here override it."),
             click.option(
                 "--set",

@@ -150,7 +150,7 @@ def _overridden(base: PipelineConfig, given: dict[str, Any]) -> PipelineConfig:
     from partfit.registry import default_registry
 
     values: dict[str, Any] = {
-        name: Choice(value) if name in COMPONENT_KINDS else value for name, value in given.items()
+        name: Choice.of_text(value) if name in COMPONENT_KINDS else value for name, value in given.items()
     }
     if "model" in values and base.model is not None and base.model.name == values["model"].name:
         values["model"] = base.model  # with its options
@@ -176,10 +176,10 @@ def _with_path(model: Choice, path: str) -> Choice:
     config = getattr(default_registry().resolve("model", model.name), "Config", None)
     if config is None or "path" not in attrs.fields_dict(config):
         raise ConfigError(f"--model-path: the model {model.name!r} reads no file. Leave it out.")
-    return attrs.evolve(model, options={**model.options, "path": _absolute(path)})
+    return attrs.evolve(model, options={**model.options, "path": absolute(path)})
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """A path that means the same from every folder: the configuration of a run is kept with its results."""
     from pathlib import Path
 
@@ -192,15 +192,15 @@ def _with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
 
     from partfit.pipeline_config import COMPONENT_KINDS
 
-    absolute: dict[str, Any] = {"embeddings": tuple(map(_absolute, config.embeddings))}
+    changed: dict[str, Any] = {"embeddings": tuple(map(absolute, config.embeddings))}
     for kind in COMPONENT_KINDS:
         choice = getattr(config, kind)
         if choice is not None:
-            absolute[kind] = _absolute_options(kind, choice)
-    return attrs.evolve(config, **absolute)
+            changed[kind] = absolute_options(kind, choice)
+    return attrs.evolve(config, **changed)
 
 
-def _absolute_options(kind: str, choice: Choice) -> Choice:
+def absolute_options(kind: str, choice: Choice) -> Choice:
     """A component whose options of the type `Path` are absolute; as it is where its options are at fault."""
     from pathlib import Path
 
@@ -219,9 +219,9 @@ def _absolute_options(kind: str, choice: Choice) -> Choice:
     for key in options:
         value = getattr(made, key)
         if isinstance(value, Path):
-            options[key] = _absolute(str(value))
+            options[key] = absolute(str(value))
         elif isinstance(value, dict) and value and all(isinstance(one, Path) for one in value.values()):
-            options[key] = {name: _absolute(str(one)) for name, one in value.items()}
+            options[key] = {name: absolute(str(one)) for name, one in value.items()}
     return attrs.evolve(choice, options=options)
 
 

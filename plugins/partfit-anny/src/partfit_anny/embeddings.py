@@ -6,7 +6,7 @@ import numpy as np
 
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit_anny.hand_assets import Side, hand_arrays
-from partfit_anny.head_assets import dense_face, embed
+from partfit_anny.head_assets import dense_face, dense_face_and_ears, embed
 
 #: Pairs of iBUG's 68 points that a left-right flip exchanges; the others lie in the middle.
 _IBUG_PAIRS = (
@@ -40,6 +40,11 @@ def ibug68() -> LandmarkEmbedding:
 def anny_face_dense() -> LandmarkEmbedding:
     """The vertices of the face, one-hot."""
     return dense_face()
+
+
+def anny_face_ears() -> LandmarkEmbedding:
+    """The vertices of the face, the ears and the irises, one-hot."""
+    return dense_face_and_ears()
 
 
 def hand21_right() -> LandmarkEmbedding:

@@ -156,7 +156,7 @@ def dense_face() -> LandmarkEmbedding:
     """Every vertex of the region `face` as a landmark, with its scheme `anny-face-dense`.
 
     The points are named v0000, v0001, ... in the order of `HeadArrays.regions["face"]`; the scheme has the
-    triangles between them and an exact mirror.
+    triangles between them, an exact mirror, and the positions of the mean head.
     """
     arrays = load_arrays("anny_head_embeddings.npz")
     vertices = arrays["face_dense_vertices"]
@@ -165,5 +165,32 @@ def dense_face() -> LandmarkEmbedding:
         names=[f"v{index:04d}" for index in range(len(vertices))],
         triangles=arrays["face_dense_triangles"],
         mirror=arrays["face_dense_mirror"],
+        positions=head_arrays().v_template[vertices],
+    )
+    return LandmarkEmbedding.of_vertices(scheme, TOPOLOGY, vertices.tolist())
+
+
+@cache
+def dense_face_and_ears() -> LandmarkEmbedding:
+    """Every vertex of the regions `face` and `ears` and of the irises as a landmark: `anny-face-ears`.
+
+    The irises are the vertices that the iris points of `mediapipe478` rest on; they turn with the eyes. The
+    points are named v0000, v0001, ... in the order of the head's vertices; the scheme has the triangles
+    between them and an exact mirror.
+    """
+    head = head_arrays()
+    eyeballs = np.concatenate([head.regions["left_eyeball"], head.regions["right_eyeball"]])
+    iris_rows = load_arrays("anny_head_embeddings.npz")["mediapipe478_face"][468:]
+    irises = np.intersect1d(head.faces[iris_rows], eyeballs)
+    vertices = np.unique(np.concatenate([head.regions["face"], head.regions["ears"], irises]))
+    number = np.full(len(head.v_template), -1)
+    number[vertices] = np.arange(len(vertices))
+    triangles = number[head.faces]
+    scheme = LandmarkScheme(
+        name="anny-face-ears",
+        names=[f"v{index:04d}" for index in range(len(vertices))],
+        triangles=triangles[(triangles >= 0).all(axis=1)],
+        mirror=number[head.mirror[vertices]],
+        positions=head.v_template[vertices],
     )
     return LandmarkEmbedding.of_vertices(scheme, TOPOLOGY, vertices.tolist())

@@ -13,6 +13,7 @@ def partfit_components() -> list[ComponentSpec]:
         "mediapipe478": "MediaPipe's 468 face landmarks and the irises",
         "ibug68": "the 68 points of iBUG (300-W)",
         "anny-face-dense": "the vertices of the face, one-hot",
+        "anny-face-ears": "the vertices of the face, the ears and the irises, one-hot",
     }
     return [
         ComponentSpec(

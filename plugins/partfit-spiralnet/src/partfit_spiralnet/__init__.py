@@ -1,0 +1,1 @@
+"""The SpiralNet++ mesh decoder as a landmark head."""

@@ -1,0 +1,1 @@
+"""Pictures of parametric models with exact landmarks, rendered to train on."""

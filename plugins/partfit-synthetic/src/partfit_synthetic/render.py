@@ -1,0 +1,571 @@
+"""One picture: a posed part and what is around it, lit, photographed, and what is true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.spatial.transform import Rotation
+
+from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
+from partfit.learning.datasets import Sample
+from partfit.meshes import Mesh
+from partfit.models.base import LandmarkFunction, ParametricModel
+from partfit.rendering import SURFACE_TOLERANCE, surface_distances
+from partfit_synthetic import anchors, maps, skin
+from partfit_synthetic.anchors import FaceAnchors
+from partfit_synthetic.backgrounds import PictureFolder, drawn_background
+from partfit_synthetic.camera import View, ViewConfig, random_view
+from partfit_synthetic.clothes import clothes_things
+from partfit_synthetic.glasses import glasses_things
+from partfit_synthetic.hair import hair_colour, hair_things
+from partfit_synthetic.hats import hat_things
+from partfit_synthetic.maps import PartMaps, part_maps
+from partfit_synthetic.noise import smoothstep
+from partfit_synthetic.occluders import occluder_things
+from partfit_synthetic.photo import photograph
+from partfit_synthetic.scene import Hits, Samples, Scene, directions_through, from_camera, normals_of, unit
+from partfit_synthetic.shading import (
+    Illumination,
+    Lights,
+    highlights,
+    illuminate,
+    illuminate_thin,
+    random_lights,
+)
+from partfit_synthetic.states import State, StateConfig, random_state
+from partfit_synthetic.things import Thing
+
+#: A step in depth, of the part's extent, at which more samples are taken.
+_STEP = 0.04
+#: Depth of pixels in which nothing is seen, metres.
+_FAR = 1e3
+#: Layers of what is translucent that are laid over one another.
+_LAYERS = 3
+#: A landmark behind translucent things counts as hidden when less than this is seen of it.
+_SEEN_THROUGH = 0.5
+#: What lies behind layers that let less through is left out.
+_OPAQUE = 0.03
+
+
+def _share(default: float) -> Any:
+    return attrs.field(default=default, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
+
+
+@attrs.frozen
+class LookConfig:
+    """How often what is seen with a part.
+
+    Attributes:
+        hair: Share of heads with a hairdo.
+        glasses: Share of heads with glasses.
+        hat: Share of heads with something on them.
+        clothes: Share of heads with clothes below the neck.
+        occluder: Share of pictures with a hand or a thing before the part.
+    """
+
+    hair: float = _share(0.96)
+    glasses: float = _share(0.22)
+    hat: float = _share(0.1)
+    clothes: float = _share(0.9)
+    occluder: float = _share(0.2)
+
+
+@attrs.frozen(eq=False)
+class Subject:
+    """A model, and what is needed to picture it.
+
+    Attributes:
+        model: The model.
+        embedding: Of the scheme whose places are the truth.
+        face: Of iBUG's 68 points, for models of heads; None for other parts.
+        part: Its maps.
+        depths: (L,) how far each landmark lies from the surface at rest, metres.
+    """
+
+    model: ParametricModel
+    embedding: LandmarkEmbedding
+    face: LandmarkEmbedding | None
+    part: PartMaps = attrs.field(init=False)
+    depths: np.ndarray = attrs.field(init=False)
+    _first_vertex: LandmarkFunction = attrs.field(init=False)
+
+    @_first_vertex.default
+    def _follow_first_vertex(self) -> LandmarkFunction:
+        scheme = LandmarkScheme("first-vertex", ["first"])
+        embedding = LandmarkEmbedding.of_vertices(scheme, self.model.topology.name, [0])
+        return self.model.landmarks(embedding, torch.zeros(()))
+
+    @part.default
+    def _maps(self) -> PartMaps:
+        return part_maps(self.model, self.face)
+
+    @depths.default
+    def _rest_depths(self) -> np.ndarray:
+        x = torch.as_tensor(np.concatenate([group.prior_mean for group in self.model.groups]))[None]
+        with torch.no_grad():
+            points = self.model.points(x)[0].numpy()
+        return surface_distances(
+            self.embedding.apply(points), [Mesh(self.part.rest, self.model.topology.faces)]
+        )
+
+    def parameters(
+        self, state: State, view: View, posed: Float[np.ndarray, "points 3"]
+    ) -> dict[str, np.ndarray]:
+        """The groups (size,) of the state, with the rigid motion that brings the model before the camera.
+
+        A model whose rigid groups are not `global_orient` and `transl` keeps them at zero.
+        """
+        groups = dict(state.parameters)
+        if {group.name for group in self.model.groups if group.rigid} == {"global_orient", "transl"}:
+            groups["global_orient"] = Rotation.from_matrix(view.rotation).as_rotvec()
+            turned = self._first_vertex.points(State(groups, state.expression).vector(self.model))[0].numpy()
+            groups["transl"] = (view.to_camera(posed[:1]) - turned)[0]
+        return groups
+
+    def pose(self, state: State) -> Float[np.ndarray, "points 3"]:
+        """(N, 3) the model's points in a state, model frame, metres.
+
+        One thread works: with more, sums are added up in an order that depends on their number.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                return self.model.points(state.vector(self.model))[0].numpy().astype(np.float64)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def render_sample(
+    subject: Subject,
+    size: int,
+    states: StateConfig,
+    views: ViewConfig,
+    looks: LookConfig,
+    backgrounds: PictureFolder | None,
+    rng: np.random.Generator,
+    name: str,
+) -> Sample:
+    """A random picture of a subject.
+
+    Args:
+        subject: What is pictured.
+        size: Side of the picture, pixels.
+        states: How the model's states spread.
+        views: From where it is seen.
+        looks: What is seen with it.
+        backgrounds: Pictures to stand behind it; None: drawn ones.
+        rng: Source of all randomness.
+        name: The sample's id.
+    """
+    state = random_state(subject.model, states, rng)
+    posed = subject.pose(state)
+    landmarks = subject.embedding.apply(posed)
+    view = random_view(landmarks, _upright(subject.part, posed), size, views, rng)
+    mesh = posed[: len(subject.part.rest)]
+    mesh = view.to_camera(np.concatenate([mesh, subject.part.stump.vertices(mesh)]))
+    points = view.to_camera(landmarks)
+    normals = normals_of(mesh, subject.part.faces)
+    dressed = _anchors(subject, view, posed, mesh, normals)
+    hair = hair_colour(rng)
+    look = skin.random_look(subject.part.face, hair, rng)
+    things = _things(dressed, mesh, look, hair, looks, rng)
+    lights = random_lights(rng)
+    stage = Stage(subject.part, mesh, normals, [thing for kind in things.values() for thing in kind])
+    creases = _creases(subject.model, state)
+    behind = drawn_background(rng, size) if backgrounds is None else backgrounds.crop(rng, size)
+    light, occlusion = stage.picture(view, look, creases, lights, behind, rng)
+    pixels = view.project(points)
+    tolerance = 2 * subject.depths + SURFACE_TOLERANCE * float(
+        np.ptp(mesh[: len(subject.part.rest)], axis=0).max()
+    )
+    inside = ((pixels >= -0.5) & (pixels <= size - 0.5)).all(axis=1)
+    return Sample(
+        id=name,
+        image=photograph(light, rng, size),
+        points=pixels,
+        box=np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]),
+        visible=inside & stage.sees(points, tolerance),
+        occlusion=occlusion,
+        vertices=mesh[: len(subject.part.rest)],
+        intrinsics=view.intrinsics,
+        parameters=subject.parameters(state, view, posed),
+        attributes={
+            "expression": state.expression,
+            "yaw": view.yaw,
+            "pitch": view.pitch,
+            "roll": view.roll,
+            "distance": view.distance,
+            **{kind: bool(things.get(kind)) for kind in ("hair", "glasses", "hat", "occluder")},
+            "beard": look.beard is not None,
+        },
+    )
+
+
+def _upright(part: PartMaps, posed: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "3 3"]:
+    """The rotation that undoes the turn of a posed part, as by a bent neck, and brings its front to +z."""
+    now, rest = posed[: len(part.rest)], part.rest
+    back = Rotation.align_vectors(rest - rest.mean(axis=0), now - now.mean(axis=0))[0]
+    return part.front @ back.as_matrix()
+
+
+def _anchors(
+    subject: Subject,
+    view: View,
+    posed: Float[np.ndarray, "points 3"],
+    mesh: Float[np.ndarray, "vertices 3"],
+    normals: Float[np.ndarray, "vertices 3"],
+) -> FaceAnchors | None:
+    """The posed head for those who dress it; None if it is no head."""
+    part = subject.part
+    if subject.face is None or part.face is None:
+        return None
+    n = len(part.rest)
+    landmarks = view.to_camera(subject.face.apply(posed))
+    eyes = np.r_[anchors.RIGHT_EYE, anchors.LEFT_EYE]
+    size = float(np.linalg.norm(landmarks[36] - landmarks[45])) / maps.EYE_CORNERS
+    skull = part.face.skull
+    own, seen = part.canonical[skull].astype(float), mesh[skull]
+    turn = Rotation.align_vectors(seen - seen.mean(axis=0), own - own.mean(axis=0))[0].as_matrix()
+    return FaceAnchors(
+        vertices=mesh[:n],
+        normals=normals[:n],
+        faces=subject.model.topology.faces,
+        regions=subject.model.topology.regions,
+        canonical=part.canonical[:n],
+        landmarks=landmarks,
+        canonical_landmarks=part.face.landmarks,
+        rotation=turn,
+        origin=landmarks[eyes].mean(axis=0),
+        size=size,
+    )
+
+
+def _things(
+    head: FaceAnchors | None,
+    mesh: Float[np.ndarray, "vertices 3"],
+    look: skin.Look,
+    hair: Float[np.ndarray, " 3"],
+    looks: LookConfig,
+    rng: np.random.Generator,
+) -> dict[str, list[Thing]]:
+    """The things of one picture, by kind."""
+    kinds: dict[str, list[Thing]] = {}
+    if head is not None:
+        if rng.random() < looks.hat:
+            kinds["hat"] = hat_things(head, rng)
+        if rng.random() < looks.hair:
+            kinds["hair"] = hair_things(head, rng, hair, covered="hat" in kinds)
+        if rng.random() < looks.glasses:
+            kinds["glasses"] = glasses_things(head, rng)
+        if rng.random() < looks.clothes:
+            kinds["clothes"] = clothes_things(head, rng, look.base)
+    if rng.random() < looks.occluder:
+        kinds["occluder"] = occluder_things(mesh, rng, look.base)
+    return kinds
+
+
+def _creases(model: ParametricModel, state: State) -> dict[str, float]:
+    """How much an expression wrinkles forehead, brows, cheeks and eyes, 0 to 1."""
+    names = next((group.names for group in model.groups if group.name == "expression"), ())
+    weights = dict(zip(names, state.parameters.get("expression", ()), strict=False))
+
+    def mean(*actions: str) -> float:
+        sides = [weights.get(f"{action}{side}", 0.0) for action in actions for side in ("Left", "Right")]
+        return float(np.clip(np.mean(sides), 0, 1))
+
+    return {
+        "forehead": mean("browOuterUp"),
+        "frown": mean("browDown"),
+        "cheeks": mean("mouthSmile", "noseSneer", "cheekSquint"),
+        "eyes": mean("eyeSquint", "cheekSquint"),
+    }
+
+
+class Stage:
+    """The meshes of one picture, ready for rays.
+
+    The part is mesh 0 of the opaque ones; things follow in their order.
+    """
+
+    def __init__(
+        self,
+        part: PartMaps,
+        mesh: Float[np.ndarray, "vertices 3"],
+        normals: Float[np.ndarray, "vertices 3"],
+        things: Sequence[Thing],
+    ) -> None:
+        self._part = part
+        self._solid = [thing for thing in things if thing.opaque]
+        self._thin = [thing for thing in things if not thing.opaque]
+        self._alone = Scene([(mesh, part.faces)])
+        self._opaque = Scene([(mesh, part.faces), *((t.vertices, t.faces) for t in self._solid)])
+        self._normals = np.concatenate([normals, *(_towards_camera(thing) for thing in self._solid)])
+        self._layers = Scene([(t.vertices, t.faces) for t in self._thin]) if self._thin else None
+
+    def sees(
+        self, points: Float[np.ndarray, "n 3"], tolerance: Float[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """(n,) whether points are in sight of the camera, past the part and all that hides it.
+
+        Args:
+            points: (n, 3) camera frame.
+            tolerance: (n,) how far behind a surface a point still counts as lying on it, metres.
+        """
+        distance = np.linalg.norm(points, axis=1)
+        rays = from_camera(points / distance[:, None])
+        free = points[:, 2] > 0
+        hits = self._opaque.cast(rays)
+        thing = np.array([True, *(t.occludes for t in self._solid)])
+        before = hits.distance + tolerance[hits.ray] < distance[hits.ray]
+        free[hits.ray[before & thing[hits.owner]]] = False
+        passed = np.ones(len(points), dtype=np.float32)
+        for layer, opacity, _ in self._translucent(rays, distance - tolerance):
+            hides = np.array([t.occludes for t in self._thin])[layer.owner]
+            passed[layer.ray] *= 1 - opacity * hides
+        return free & (passed > _SEEN_THROUGH)
+
+    def samples(self, view: View, size: int) -> tuple[Samples, Hits]:
+        """Where to sample a picture, and what the rays through its pixels' middles meet.
+
+        It is sampled more often where what is seen changes, and on eyes, brows, lips and teeth.
+        """
+        y, x = np.divmod(np.arange(size**2), size)
+        sent = from_camera(directions_through(np.stack([x, y], axis=1), view.focal, view.principal))
+        what = np.full(size**2, -1, dtype=np.float32)
+        depth = np.full(size**2, _FAR, dtype=np.float32)
+        fine = np.zeros(size**2, dtype=bool)
+        hits = self._opaque.cast(sent)
+        what[hits.ray], depth[hits.ray] = hits.owner, hits.distance
+        own = hits.owner == 0
+        fine[hits.ray[own]] = self._part.fine[hits.face[own]]
+        if self._layers is not None:
+            rows = _towards(sent, self._layers.vertices)
+            thin = self._layers.cast(sent[rows])
+            before = thin.distance < depth[rows[thin.ray]]
+            ray = rows[thin.ray[before]]
+            what[ray], depth[ray] = 1000 + thin.owner[before], thin.distance[before]
+            fine[ray] = False
+        seen, distance = what.reshape(size, size), depth.reshape(size, size)
+        step = _STEP * float(np.ptp(self._alone.vertices, axis=0).max())
+        uneven = maximum_filter(seen, 3) != minimum_filter(seen, 3)
+        uneven |= maximum_filter(distance, 3) - minimum_filter(distance, 3) > step
+        return Samples.of(uneven | fine.reshape(size, size)), hits
+
+    def picture(
+        self,
+        view: View,
+        look: skin.Look,
+        creases: Mapping[str, float],
+        lights: Lights,
+        behind: Float[np.ndarray, "size size 3"],
+        rng: np.random.Generator,
+    ) -> tuple[Float[np.ndarray, "size size 3"], Bool[np.ndarray, "size size"]]:
+        """The light of each pixel, and where something is seen in front of the part."""
+        samples, middles = self.samples(view, len(behind))
+        rays = directions_through(samples.places, view.focal, view.principal)
+        sent = from_camera(rays)
+        first = len(samples.once)
+        hits = samples.once_of(middles).followed_by(self._opaque.cast(sent[first:]), first)
+        seen = np.unique(self._opaque.faces[hits.face])
+        illumination = illuminate(self._opaque, self._normals, seen, lights, rng)
+        self._light_teeth(illumination.diffuse, look)
+        light = behind.reshape(-1, 3)[samples.pixel].astype(np.float32)
+        light[hits.ray] = self._shaded(hits, rays, look, creases, illumination, lights)
+        depth = np.full(len(rays), np.inf, dtype=np.float32)
+        depth[hits.ray] = hits.distance
+        hidden = np.zeros(len(rays), dtype=bool)
+        covers = np.array([False, *(t.occludes for t in self._solid)])[hits.owner]
+        hidden[hits.ray[covers]] = True
+        self._lay_over(light, hidden, sent, rays, depth, lights)
+        covered = samples.picture(hidden[:, None].astype(np.float32))[..., 0] >= 0.5
+        y, x = np.nonzero(covered)
+        beyond = directions_through(np.stack([x, y], axis=1), view.focal, view.principal)
+        part = self._alone.cast(from_camera(beyond)).ray
+        covered[:] = False
+        covered[y[part], x[part]] = True
+        return samples.picture(light), covered
+
+    def _shaded(
+        self,
+        hits: Hits,
+        rays: Float[np.ndarray, "rays 3"],
+        look: skin.Look,
+        creases: Mapping[str, float],
+        illumination: Illumination,
+        lights: Lights,
+    ) -> Float[np.ndarray, "k 3"]:
+        """(k, 3) the light that the hits send to the camera."""
+        starts = self._opaque.starts
+        rest = np.concatenate([self._part.canonical, *(t.rest for t in self._solid)]).astype(np.float32)
+        n_lamps = illumination.lit.shape[1]
+        columns = np.concatenate(
+            [illumination.diffuse, self._normals, rest, illumination.open[:, None], illumination.lit], axis=1
+        )
+        values = self._opaque.interpolation(hits) @ columns
+        diffuse, normals, places = values[:, :3], values[:, 3:6], values[:, 6:9]
+        albedo = np.zeros((len(hits.ray), 3), dtype=np.float32)
+        gloss = np.zeros(len(albedo), dtype=np.float32)
+        sharpness = np.full(len(albedo), 20.0, dtype=np.float32)
+        own = np.flatnonzero(hits.owner == 0)
+        if len(own):
+            painted = self._painted(hits.of(own), places[own], look, creases)
+            albedo[own], gloss[own], sharpness[own] = painted.albedo, painted.gloss, painted.sharpness
+        for number, thing in enumerate(self._solid, start=1):
+            rows = np.flatnonzero(hits.owner == number)
+            if len(rows):
+                albedo[rows] = _albedo(thing, self._opaque, hits.of(rows), places[rows], starts[number])
+                gloss[rows] = thing.gloss
+                sharpness[rows] = 20 + 60 * thing.gloss
+        normals, towards = unit(normals), unit(-rays[hits.ray])
+        lit, open_ = values[:, 10 : 10 + n_lamps], values[:, 9]
+        return albedo * diffuse + highlights(normals, towards, lit, open_, gloss, sharpness, lights)
+
+    def _light_teeth(self, diffuse: Float[np.ndarray, "n 3"], look: skin.Look) -> None:
+        """Let light reach the front teeth, which lie deeper behind the lips than a person's; in place."""
+        face = self._part.face
+        if face is None or not len(face.teeth):
+            return
+        lips = diffuse[face.lip_vertices]
+        reaching = look.teeth_light * lips[lips.sum(axis=1) >= lips.sum(axis=1).mean()].mean(axis=0)
+        front = smoothstep(-0.012, 0.014, self._part.canonical[face.teeth, 2])[:, None]
+        own = diffuse[face.teeth]
+        diffuse[face.teeth] = np.maximum(own, (0.75 * reaching + 0.5 * own) * front)
+
+    def _painted(
+        self, hits: Hits, places: Float[np.ndarray, "k 3"], look: skin.Look, creases: Mapping[str, float]
+    ) -> skin.Surface:
+        columns = np.concatenate(
+            [skin.vertex_albedo(self._part, look), skin.vertex_masks(self._part, look)], axis=1
+        )
+        values = self._alone.interpolation(hits) @ columns
+        material = self._part.material[hits.face]
+        surface = skin.paint(self._part, look, places, material, values[:, :3], values[:, 3:], creases)
+        inside = np.isin(material, (maps.CAVITY, maps.TONGUE))
+        dark = smoothstep(-0.035, 0.022, places[inside, 2])
+        surface.albedo[inside] *= (0.12 + 0.88 * dark)[:, None]
+        surface.gloss[inside] *= dark
+        return surface
+
+    def _translucent(
+        self, rays: Float[np.ndarray, "n 6"], limit: Float[np.ndarray, " n"]
+    ) -> list[tuple[Hits, Float[np.ndarray, " k"], Float[np.ndarray, "k 3"]]]:
+        """The layers before a limit, nearest first: what is hit, its opacity, its place for textures."""
+        layers: list[tuple[Hits, np.ndarray, np.ndarray]] = []
+        if self._layers is None:
+            return layers
+        rest = np.concatenate([thing.rest for thing in self._thin]).astype(np.float32)
+        rows = _towards(rays, self._layers.vertices)
+        start = np.zeros(len(rays), dtype=np.float32)
+        passed = np.ones(len(rays), dtype=np.float32)
+        for _ in range(_LAYERS):
+            moved = rays[rows]
+            moved[:, :3] += start[rows, None] * moved[:, 3:]
+            hits = self._layers.cast(moved)
+            row = rows[hits.ray]
+            hits = attrs.evolve(hits, ray=row, distance=hits.distance + start[row])
+            hits = hits.of(np.flatnonzero(hits.distance < limit[row]))
+            if not len(hits.ray):
+                break
+            places = self._layers.interpolation(hits) @ rest
+            opacity = np.zeros(len(hits.ray), dtype=np.float32)
+            for number, thing in enumerate(self._thin):
+                of = np.flatnonzero(hits.owner == number)
+                if len(of):
+                    first = self._layers.starts[number]
+                    opacity[of] = _opacity(thing, self._layers, hits.of(of), places[of], first)
+            layers.append((hits, opacity, places))
+            passed[hits.ray] *= 1 - opacity
+            start[hits.ray] = hits.distance + 1e-4
+            rows = hits.ray[passed[hits.ray] > _OPAQUE]
+        return layers
+
+    def _lay_over(
+        self,
+        light: Float[np.ndarray, "rays 3"],
+        hidden: Bool[np.ndarray, " rays"],
+        sent: Float[np.ndarray, "rays 6"],
+        rays: Float[np.ndarray, "rays 3"],
+        depth: Float[np.ndarray, " rays"],
+        lights: Lights,
+    ) -> None:
+        """Lay what is translucent over the light, and mark where it hides; in place."""
+        layers = self._translucent(sent, depth)
+        if not layers or self._layers is None:
+            return
+        normals = np.concatenate([_towards_camera(thing) for thing in self._thin])
+        lit_from = illuminate_thin(self._layers, normals, lights, self._opaque)
+        columns = np.concatenate([lit_from, normals], axis=1)
+        for hits, opacity, places in reversed(layers):
+            values = self._layers.interpolation(hits) @ columns
+            colour = np.zeros((len(hits.ray), 3), dtype=np.float32)
+            gloss = np.zeros(len(hits.ray), dtype=np.float32)
+            for number, thing in enumerate(self._thin):
+                of = np.flatnonzero(hits.owner == number)
+                if len(of):
+                    start = self._layers.starts[number]
+                    colour[of] = _albedo(thing, self._layers, hits.of(of), places[of], start)
+                    gloss[of] = thing.gloss
+            n = unit(values[:, 3:])
+            shine = highlights(
+                n,
+                unit(-rays[hits.ray]),
+                np.ones((len(n), len(lights.directions)), dtype=np.float32),
+                np.ones(len(n), dtype=np.float32),
+                gloss,
+                20 + 100 * gloss,
+                lights,
+            )
+            a = opacity[:, None]
+            light[hits.ray] = (
+                light[hits.ray] * (1 - a) + a * colour * values[:, :3] + np.minimum(a + 0.3, 1) * shine
+            )
+            hides = np.array([t.occludes for t in self._thin])[hits.owner]
+            hidden[hits.ray[hides & (opacity > _SEEN_THROUGH)]] = True
+
+
+def _towards(
+    rays: Float[np.ndarray, "n 6"], points: Float[np.ndarray, "points 3"]
+) -> Int[np.ndarray, " some"]:
+    """Which rays from the origin point into the bounding box of some points."""
+    if points[:, 2].min() <= 0:
+        return np.arange(len(rays))
+    plane, aim = points[:, :2] / points[:, 2:], rays[:, 3:5] / rays[:, 5:]
+    low, high = plane.min(axis=0), plane.max(axis=0)
+    within = (aim[:, 0] >= low[0]) & (aim[:, 0] <= high[0]) & (aim[:, 1] >= low[1]) & (aim[:, 1] <= high[1])
+    return np.flatnonzero(within)
+
+
+def _towards_camera(thing: Thing) -> Float[np.ndarray, "n 3"]:
+    """Vertex normals turned to the camera, since both sides of a thing are drawn."""
+    normals = normals_of(thing.vertices, thing.faces)
+    away = (normals * thing.vertices).sum(axis=1, keepdims=True) > 0
+    return np.where(away, -normals, normals).astype(np.float32)
+
+
+def _albedo(
+    thing: Thing, scene: Scene, hits: Hits, places: Float[np.ndarray, "k 3"], start: int
+) -> Float[np.ndarray, "k 3"]:
+    """(k, 3) of the hits on a thing whose vertices begin at `start` in the scene."""
+    if callable(thing.albedo):
+        return np.asarray(thing.albedo(places), dtype=np.float32)
+    corners = thing.albedo[scene.faces[hits.face] - start]
+    return np.einsum("kc,kcd->kd", hits.barycentric, corners).astype(np.float32)
+
+
+def _opacity(
+    thing: Thing, scene: Scene, hits: Hits, places: Float[np.ndarray, "k 3"], start: int
+) -> Float[np.ndarray, " k"]:
+    """(k,) of the hits on a thing whose vertices begin at `start` in the scene."""
+    if callable(thing.opacity):
+        return np.asarray(thing.opacity(places), dtype=np.float32)
+    if isinstance(thing.opacity, np.ndarray):
+        corners = thing.opacity[scene.faces[hits.face] - start]
+        return np.einsum("kc,kc->k", hits.barycentric, corners).astype(np.float32)
+    return np.full(len(places), thing.opacity, dtype=np.float32)

@@ -1,0 +1,196 @@
+"""Rays cast at triangles: what they meet first, and what keeps light from a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import attrs
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from partfit.rendering import prepare
+
+
+@cache
+def _open3d() -> Any:
+    prepare()
+    import open3d
+
+    return open3d
+
+
+@attrs.frozen(eq=False)
+class Hits:
+    """What some of the rays that were cast meet first.
+
+    Attributes:
+        ray: (k,) which rays these are.
+        distance: (k,) in lengths of the ray's direction.
+        owner: (k,) which mesh.
+        face: (k,) which of all the faces of the scene.
+        barycentric: (k, 3) where in the face.
+    """
+
+    ray: np.ndarray
+    distance: np.ndarray
+    owner: np.ndarray
+    face: np.ndarray
+    barycentric: np.ndarray
+
+    def of(self, chosen: Bool[np.ndarray, " k"]) -> Hits:
+        """Some of the hits."""
+        return Hits(
+            self.ray[chosen],
+            self.distance[chosen],
+            self.owner[chosen],
+            self.face[chosen],
+            self.barycentric[chosen],
+        )
+
+    def followed_by(self, others: Hits, start: int) -> Hits:
+        """These and others, whose rays are counted from `start`."""
+        others = attrs.evolve(others, ray=others.ray + start)
+        fields = [field.name for field in attrs.fields(Hits)]
+        return Hits(*(np.concatenate([getattr(self, name), getattr(others, name)]) for name in fields))
+
+
+class Scene:
+    """Meshes joined to one, each with its own number, in the order given.
+
+    Attributes:
+        vertices: (n, 3) of all, float32.
+        faces: (f, 3) of all, indices into `vertices`.
+        owner: (f,) the number of the mesh of each face.
+        starts: The first vertex of each mesh, and their number at the end.
+    """
+
+    def __init__(self, meshes: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        counts = [len(vertices) for vertices, _ in meshes]
+        self.starts = np.cumsum([0, *counts])
+        self.vertices = np.concatenate([vertices for vertices, _ in meshes]).astype(np.float32)
+        shifted = [faces + start for (_, faces), start in zip(meshes, self.starts, strict=False)]
+        self.faces = np.concatenate(shifted).astype(np.int32)
+        self.owner = np.repeat(np.arange(len(meshes)), [len(faces) for _, faces in meshes])
+        self._tensor = _open3d().core.Tensor
+        # one thread each: data sets are read by worker processes
+        self._caster = _open3d().t.geometry.RaycastingScene(nthreads=1)
+        self._caster.add_triangles(self._tensor(self.vertices), self._tensor(self.faces.astype(np.uint32)))
+
+    def cast(self, rays: Float[np.ndarray, "n 6"]) -> Hits:
+        """What rays (origin, direction) meet first."""
+        answer = self._caster.cast_rays(self._tensor(rays.astype(np.float32, copy=False)), nthreads=1)
+        distance = answer["t_hit"].numpy()
+        ray = np.flatnonzero(np.isfinite(distance))
+        face = answer["primitive_ids"].numpy()[ray].astype(np.int64)
+        u, v = answer["primitive_uvs"].numpy()[ray].T
+        barycentric = np.stack([1 - u - v, u, v], axis=1)
+        return Hits(ray, distance[ray], self.owner[face], face, barycentric)
+
+    def blocked(
+        self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether something lies on the way from each origin in each direction."""
+        rays = np.concatenate([origins, directions], axis=1).astype(np.float32)
+        return self._caster.test_occlusions(self._tensor(rays), nthreads=1).numpy()
+
+    def interpolation(self, hits: Hits) -> sparse.csr_array:
+        """(k, n) the matrix that takes values of the vertices to the hits."""
+        k = len(hits.ray)
+        return sparse.csr_array(
+            (
+                hits.barycentric.astype(np.float32).ravel(),
+                self.faces[hits.face].ravel(),
+                np.arange(0, 3 * k + 1, 3, dtype=np.int32),
+            ),
+            shape=(k, len(self.vertices)),
+        )
+
+
+def from_camera(directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 6"]:
+    """Rays from the origin, float32."""
+    rays = np.zeros((len(directions), 6), dtype=np.float32)
+    rays[:, 3:] = directions
+    return rays
+
+
+def directions_through(
+    places: Float[np.ndarray, "n 2"], focal: float, principal: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "n 3"]:
+    """Directions with z = 1 through places of the picture, pixels, float32."""
+    plane = (places - principal) / focal
+    return np.concatenate([plane, np.ones((len(plane), 1))], axis=1).astype(np.float32)
+
+
+@attrs.frozen(eq=False)
+class Samples:
+    """Where a square picture is sampled: once in pixels that are all alike around, else four times.
+
+    Attributes:
+        size: Side of the picture, pixels.
+        once: (m,) the pixels with one sample, row by row; the first m samples are theirs.
+        often: (k,) the pixels with four, which follow pixel by pixel.
+    """
+
+    size: int
+    once: np.ndarray
+    often: np.ndarray
+
+    @classmethod
+    def of(cls, uneven: Bool[np.ndarray, "size size"]) -> Samples:
+        """Four in the uneven pixels."""
+        return cls(len(uneven), np.flatnonzero(~uneven), np.flatnonzero(uneven))
+
+    @property
+    def pixel(self) -> Int[np.ndarray, " samples"]:
+        """The pixel of each sample."""
+        return np.concatenate([self.once, np.repeat(self.often, 4)])
+
+    @property
+    def places(self) -> Float[np.ndarray, "samples 2"]:
+        """(x, y) of each sample, pixels."""
+        pixel = self.pixel
+        places = np.stack([pixel % self.size, pixel // self.size], axis=1).astype(float)
+        quarters = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
+        places[len(self.once) :] += np.tile(quarters, (len(self.often), 1))
+        return places
+
+    def once_of(self, middles: Hits) -> Hits:
+        """Of the hits of rays through all pixels' middles, those of the pixels with one sample."""
+        number = np.full(self.size**2, -1)
+        number[self.once] = np.arange(len(self.once))
+        kept = middles.of(number[middles.ray] >= 0)
+        return attrs.evolve(kept, ray=number[kept.ray])
+
+    def picture(self, values: Float[np.ndarray, "samples c"]) -> Float[np.ndarray, "size size c"]:
+        """The mean of each pixel's samples."""
+        c, m = values.shape[1], len(self.once)
+        picture = np.empty((self.size**2, c), dtype=values.dtype)
+        picture[self.once] = values[:m]
+        picture[self.often] = values[m:].reshape(-1, 4, c).mean(axis=1)
+        return picture.reshape(self.size, self.size, c)
+
+
+def _cross(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """As np.cross, which takes longer."""
+    (ax, ay, az), (bx, by, bz) = a.T, b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=1)
+
+
+def unit(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """The vectors at length 1; 0 stays 0."""
+    square = np.einsum("nd,nd->n", vectors, vectors)
+    return vectors / np.sqrt(np.maximum(square, 1e-30))[:, None]
+
+
+def normals_of(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "n 3"]:
+    """Unit vertex normals, weighted by area, float32."""
+    a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
+    area = _cross(b - a, c - a)
+    corners = faces.ravel()
+    total = np.stack(
+        [np.bincount(corners, np.repeat(area[:, axis], 3), len(vertices)) for axis in range(3)], axis=1
+    )
+    return unit(total).astype(np.float32)

@@ -1,0 +1,515 @@
+"""The look of skin and of what a face has: brows, lids, eyes, lips, teeth, beard. All colours linear RGB.
+
+Sizes are metres on the mean head, see `PartMaps.canonical`: what is drawn stays on its place whatever the
+identity and the expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+from jaxtyping import Float, Int
+
+from partfit_synthetic import anchors, maps
+from partfit_synthetic.maps import FaceMaps, PartMaps
+from partfit_synthetic.noise import fractal, noise, smoothstep
+
+#: Skin from very dark to very light.
+_TONES = np.array(
+    [
+        [0.040, 0.020, 0.012],
+        [0.110, 0.053, 0.031],
+        [0.230, 0.115, 0.065],
+        [0.370, 0.205, 0.122],
+        [0.520, 0.312, 0.205],
+        [0.640, 0.415, 0.295],
+        [0.720, 0.500, 0.395],
+    ]
+)
+_IRISES = np.array(
+    [
+        [0.045, 0.020, 0.010],
+        [0.090, 0.042, 0.018],
+        [0.160, 0.085, 0.035],
+        [0.150, 0.130, 0.055],
+        [0.120, 0.170, 0.120],
+        [0.110, 0.180, 0.260],
+        [0.220, 0.260, 0.290],
+    ]
+)
+_IRIS_SHARES = [0.30, 0.27, 0.13, 0.08, 0.07, 0.09, 0.06]
+_LIPSTICKS = np.array(
+    [[0.42, 0.02, 0.03], [0.30, 0.01, 0.05], [0.55, 0.10, 0.12], [0.50, 0.16, 0.20], [0.20, 0.02, 0.04]]
+)
+_UPPER_WIDTHS = np.array([8.6, 6.8, 7.8, 7.0, 6.8, 9.5, 9.0]) * 1e-3
+_LOWER_WIDTHS = np.array([5.4, 6.0, 7.0, 7.0, 7.2, 10.5, 10.0]) * 1e-3
+_SCLERA = np.array([0.56, 0.51, 0.48])
+_GUM = np.array([0.36, 0.12, 0.11], dtype=np.float32)
+_BLOOD = np.array([1.06, 0.80, 0.80], dtype=np.float32)
+
+
+def _single(value: np.ndarray) -> Float[np.ndarray, "*shape"]:
+    return np.asarray(value, dtype=np.float32)
+
+
+@attrs.frozen(eq=False)
+class Look:
+    """What one subject looks like.
+
+    Attributes:
+        seeds: (8, 3) offsets into noise.
+        base: (3,) albedo of the skin.
+        redness: Of cheeks, nose and ears.
+        blotches: Of the low frequencies.
+        pores: Of the high frequencies.
+        freckles: Strength.
+        moles: Strength.
+        age: 0 young, 1 old: wrinkles, shadows below the eyes.
+        oil: Gloss of the skin.
+        hair: (3,) albedo of brows and beard.
+        brow_strength: Opacity of the brows; near 0 where they are so light that they hardly show.
+        brow_thickness: Half of their height, metres.
+        brow_shape: (lift, arch, tilt, shift of the inner end), metres.
+        brow_texture: How much single hairs show.
+        lips: (3,) albedo.
+        lip_gloss: Gloss.
+        lip_edge: Where the red ends: 0.5 in the middle of the transition of the mesh.
+        lashes: Darkness of the rims of the lids.
+        liner: Width of that, metres.
+        shadow: (3,) colour of the lids.
+        shadow_strength: Of it.
+        iris, sclera: (3,) albedo.
+        iris_radius, pupil_radius: Metres.
+        teeth: (3,) albedo.
+        teeth_light: Share of the light on the lips that reaches the front teeth.
+        gaps: Darkness between teeth.
+        tooth_scale: Width of the teeth over the average.
+        gum_height: How far the teeth reach to the gums, metres.
+        beard: (V,) density of what grows, 0 to 1, of the vertices; None without.
+        beard_length: 0 stubble, 1 full.
+        scalp: Density of cropped hair on the scalp.
+    """
+
+    seeds: np.ndarray
+    base: np.ndarray = attrs.field(converter=_single)
+    redness: float
+    blotches: float
+    pores: float
+    freckles: float
+    moles: float
+    age: float
+    oil: float
+    hair: np.ndarray = attrs.field(converter=_single)
+    brow_strength: float
+    brow_thickness: float
+    brow_shape: np.ndarray
+    brow_texture: float
+    lips: np.ndarray = attrs.field(converter=_single)
+    lip_gloss: float
+    lip_edge: float
+    lashes: float
+    liner: float
+    shadow: np.ndarray = attrs.field(converter=_single)
+    shadow_strength: float
+    iris: np.ndarray = attrs.field(converter=_single)
+    sclera: np.ndarray = attrs.field(converter=_single)
+    iris_radius: float
+    pupil_radius: float
+    teeth: np.ndarray = attrs.field(converter=_single)
+    teeth_light: float
+    gaps: float
+    tooth_scale: float
+    gum_height: float
+    beard: np.ndarray | None
+    beard_length: float
+    scalp: float
+
+
+def random_look(face: FaceMaps | None, hair: Float[np.ndarray, " 3"], rng: np.random.Generator) -> Look:
+    """A look; `hair` is the albedo of the hair on the head."""
+    tone = rng.beta(1.3, 1.0)
+    base = np.array([np.interp(tone * (len(_TONES) - 1), range(len(_TONES)), c) for c in _TONES.T])
+    base = np.clip(
+        base * np.exp(rng.normal(size=3) * [0.05, 0.04, 0.08]) * np.exp(rng.normal() * 0.08), 0, 0.85
+    )
+    made_up = rng.random() < 0.4
+    age = rng.beta(1.1, 1.6)
+    dark = tone < 0.5 and rng.random() < 0.85
+    own_hair = np.clip(
+        (np.minimum(hair, [0.03, 0.022, 0.018]) if dark else hair)
+        * rng.uniform(0.5, 1.0)
+        * np.exp(rng.normal(size=3) * 0.08),
+        0.004,
+        0.7,
+    )
+    lips = base * [0.85, 0.54, 0.56] * np.exp(rng.normal(size=3) * [0.08, 0.12, 0.10])
+    if made_up and rng.random() < 0.7:
+        stick = _LIPSTICKS[rng.integers(len(_LIPSTICKS))] * np.exp(rng.normal(size=3) * 0.2)
+        lips = lips + rng.uniform(0.3, 0.95) * (stick * (0.4 + 0.6 * tone) - lips)
+    elif rng.random() < 0.2:
+        lips = lips + 0.4 * (base - lips)
+    beard, length = (None, 0.0) if face is None or made_up else _random_beard(face, rng)
+    teeth = np.array([0.74, 0.70, 0.60]) * np.exp(rng.normal() * 0.12) * [1, 1, rng.uniform(0.75, 1.15)]
+    return Look(
+        seeds=rng.uniform(0, 30, (8, 3)),
+        base=base,
+        redness=rng.uniform(0, 1.0) * (0.4 + 0.6 * tone),
+        blotches=rng.uniform(0.015, 0.06),
+        pores=rng.uniform(0.005, 0.045),
+        freckles=rng.uniform(0.1, 0.45) if rng.random() < 0.12 and tone > 0.5 else 0.0,
+        moles=rng.uniform(0.2, 0.7) if rng.random() < 0.3 else 0.0,
+        age=age,
+        oil=0.65 * rng.uniform(0.1, 0.9) ** 1.5,
+        hair=own_hair,
+        brow_strength=rng.uniform(0.6, 1.0) if rng.random() < 0.9 else rng.uniform(0.05, 0.45),
+        brow_thickness=rng.uniform(0.0024, 0.0062) * (0.75 if made_up else 1.0),
+        brow_shape=rng.normal(size=4) * [0.0013, 0.0016, 0.0012, 0.003],
+        brow_texture=rng.uniform(0.2, 1.0),
+        lips=np.clip(lips, 0.005, 0.8),
+        lip_gloss=rng.uniform(0.1, 0.6) + (rng.uniform(0, 1.0) if made_up else 0.0),
+        lip_edge=rng.uniform(0.35, 0.65),
+        lashes=rng.uniform(0.6, 1.0) if made_up else rng.uniform(0.3, 0.9),
+        liner=rng.uniform(0.0011, 0.0028) if made_up else rng.uniform(0.0009, 0.0019),
+        shadow=rng.uniform(0.02, 0.4, 3) if made_up else base * [0.75, 0.62, 0.60],
+        shadow_strength=rng.uniform(0, 0.6) if made_up and rng.random() < 0.5 else rng.uniform(0, 0.4),
+        iris=_IRISES[rng.choice(len(_IRISES), p=_IRIS_SHARES)] * np.exp(rng.normal() * 0.25),
+        sclera=_SCLERA * np.exp(rng.normal() * 0.12) * [1, rng.uniform(0.9, 1.02), rng.uniform(0.85, 1.05)],
+        iris_radius=rng.uniform(0.0054, 0.0063),
+        pupil_radius=rng.uniform(0.0012, 0.0032),
+        teeth=np.clip(teeth, 0, 0.92),
+        teeth_light=rng.uniform(0.6, 1.15),
+        gaps=rng.uniform(0.15, 0.75),
+        tooth_scale=rng.uniform(0.85, 1.15),
+        gum_height=rng.uniform(0.0075, 0.0115),
+        beard=beard,
+        beard_length=length,
+        scalp=rng.uniform(0.3, 1.0) if rng.random() < 0.6 else 0.0,
+    )
+
+
+def _random_beard(face: FaceMaps, rng: np.random.Generator) -> tuple[np.ndarray | None, float]:
+    """Density on the vertices, and length."""
+    style = rng.choice(
+        ["none", "stubble", "full", "moustache", "goatee", "chin"],
+        p=[0.48, 0.20, 0.13, 0.08, 0.08, 0.03],
+    )
+    if style == "none":
+        return None, 0.0
+    sides = np.clip(face.beard - face.moustache - face.chin, 0, 1)
+    shares = {
+        "stubble": (1.0, rng.uniform(0.7, 1.2), rng.uniform(0.7, 1.2)),
+        "full": (1.0, 1.0, 1.0),
+        "moustache": (0.0, 1.0, 0.0),
+        "goatee": (0.0, 1.0, 1.0),
+        "chin": (0.0, 0.0, 1.0),
+    }[style]
+    density = np.clip(sides * shares[0] + face.moustache * shares[1] + face.chin * shares[2], 0, 1)
+    if style == "stubble":
+        return density * rng.uniform(0.15, 0.7), 0.0
+    shadow = face.beard * rng.uniform(0, 0.35) if rng.random() < 0.5 else 0.0
+    return np.maximum(density * rng.uniform(0.75, 1.0), shadow), rng.uniform(0.4, 1.0)
+
+
+def vertex_albedo(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 3"]:
+    """(V, 3) the skin's slow changes, float32."""
+    points = part.canonical
+    tint = 1 + look.blotches * fractal(points, 0.022, look.seeds[0])
+    blood = 0.12 * look.blotches * 8 * np.clip(noise(points, 0.03, look.seeds[1]), -1.5, 1.5)
+    albedo = look.base * tint[:, None]
+    if part.face is not None:
+        face = part.face
+        blood = blood + look.redness * (1.1 * face.cheeks + 1.0 * face.nose + 0.8 * face.ears + 0.15)
+        dark = (0.10 + 0.30 * look.age) * face.shadows_of_eyes
+        albedo = albedo * (1 - dark[:, None] * [0.8, 1.0, 0.9])
+        albedo = albedo * (1 - 0.85 * face.nostrils[:, None])
+        shade = (look.shadow_strength * face.lids)[:, None]
+        albedo = albedo + shade * (look.shadow - albedo)
+    return (albedo * (1 + np.clip(blood, -1, 2)[:, None] * (_BLOOD - 1))).astype(np.float32)
+
+
+@attrs.frozen(eq=False)
+class Surface:
+    """The look of points of the part.
+
+    Attributes:
+        albedo: (k, 3).
+        gloss: (k,) strength of highlights.
+        sharpness: (k,) exponent of their lobe.
+    """
+
+    albedo: np.ndarray
+    gloss: np.ndarray
+    sharpness: np.ndarray
+
+
+def paint(
+    part: PartMaps,
+    look: Look,
+    points: Float[np.ndarray, "k 3"],
+    material: Int[np.ndarray, " k"],
+    albedo: Float[np.ndarray, "k 3"],
+    masks: Float[np.ndarray, "k 4"],
+    creases: Mapping[str, float],
+) -> Surface:
+    """The look of points, from the slow changes at the vertices.
+
+    Args:
+        part: The maps.
+        look: The subject's look.
+        points: (k, 3) where on the mean part they lie.
+        material: (k,) see `partfit_synthetic.maps`.
+        albedo: (k, 3) `vertex_albedo`, interpolated.
+        masks: (k, 4) `vertex_masks`, interpolated.
+        creases: Strength of the wrinkles that an expression adds: `forehead`, `eyes`, `cheeks`.
+    """
+    albedo = albedo * (1 + look.pores * (noise(points, 0.0016, look.seeds[2])))[:, None]
+    gloss = look.oil * (0.35 + 0.9 * masks[:, 3])
+    sharpness = np.full(len(points), 14.0, dtype=np.float32)
+    surface = Surface(albedo, gloss.astype(np.float32), sharpness)
+    nails = material == maps.NAIL
+    surface.albedo[nails] = surface.albedo[nails] * 0.6 + [0.28, 0.18, 0.17]
+    surface.gloss[nails] = 0.8
+    if part.face is None:
+        return surface
+    skin = np.flatnonzero(material == maps.SKIN)
+    _paint_skin(part.face, look, points[skin], masks[skin], surface, skin, creases)
+    for eye in (maps.LEFT_EYE, maps.RIGHT_EYE):
+        _paint_eye(part.face, look, points, np.flatnonzero(material == eye), eye, surface)
+    for row in (maps.UPPER_TEETH, maps.LOWER_TEETH):
+        _paint_teeth(part.face, look, points, np.flatnonzero(material == row), row, surface)
+    for kind, colour in ((maps.TONGUE, [0.42, 0.15, 0.14]), (maps.CAVITY, [0.22, 0.055, 0.05])):
+        inside = material == kind
+        surface.albedo[inside] = colour
+        surface.gloss[inside] = 0.3
+    return surface
+
+
+def vertex_masks(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 4"]:
+    """(V, 4) lips, beard, scalp, oily zone; to be interpolated for `paint`."""
+    columns = np.zeros((len(part.canonical), 4), dtype=np.float32)
+    if part.face is not None:
+        columns[:, 0] = part.face.lips
+        if look.beard is not None:
+            columns[:, 1] = look.beard
+        columns[:, 2] = look.scalp * part.face.scalp
+        columns[:, 3] = part.face.t_zone
+    return columns
+
+
+def _paint_skin(
+    face: FaceMaps,
+    look: Look,
+    points: Float[np.ndarray, "k 3"],
+    masks: Float[np.ndarray, "k 4"],
+    surface: Surface,
+    rows: Int[np.ndarray, " k"],
+    creases: Mapping[str, float],
+) -> None:
+    albedo = surface.albedo[rows]
+    if look.freckles:
+        spots = smoothstep(1.0, 2.2, noise(points, 0.0022, look.seeds[3]))
+        albedo *= 1 - (look.freckles * spots * (points[:, 2] > -0.02))[:, None] * [0.5, 0.8, 0.9]
+    if look.moles:
+        spots = smoothstep(3.0, 3.4, noise(points, 0.0035, look.seeds[4]))
+        albedo *= 1 - (look.moles * spots)[:, None]
+    albedo *= _wrinkles(face, look, points, creases)[:, None] ** np.array([0.8, 1.0, 1.0], dtype=np.float32)
+    lips = smoothstep(look.lip_edge - 0.2, look.lip_edge + 0.2, masks[:, 0])
+    lines = 1 + 0.10 * noise(points, (0.0009, 0.006, 0.006), look.seeds[5])
+    albedo += lips[:, None] * (look.lips * lines[:, None] - albedo)
+    surface.gloss[rows] += lips * (look.lip_gloss - surface.gloss[rows])
+    surface.sharpness[rows] += lips * 14
+    _paint_hair(look, points, masks[:, 1], look.beard_length, albedo)
+    _paint_hair(look, points, 0.6 * masks[:, 2], 0.0, albedo)
+    _paint_brows(face, look, points, albedo)
+    _paint_rims(face, look, points, albedo)
+    surface.albedo[rows] = albedo
+
+
+def _wrinkles(
+    face: FaceMaps, look: Look, points: Float[np.ndarray, "k 3"], creases: Mapping[str, float]
+) -> Float[np.ndarray, " k"]:
+    """(k,) what wrinkles leave of the light."""
+    left = np.ones(len(points), dtype=np.float32)
+    x, y = np.abs(points[:, 0]), points[:, 1]
+    bend = y + 0.002 * noise(points, (0.02, 0.2, 0.2), look.seeds[6]) - 4.0 * points[:, 0] ** 2
+    forehead = min(1.0, 0.35 * look.age**2 + creases["forehead"] * (0.2 + 0.8 * look.age))
+    if forehead > 0.03:
+        zone = smoothstep(0.032, 0.040, y) * smoothstep(0.075, 0.062, y) * smoothstep(0.05, 0.03, x)
+        wave = np.cos(2 * np.pi * bend / 0.0078)
+        left -= 0.26 * forehead * zone * smoothstep(0.55, 1.0, wave)
+    frown = min(1.0, 0.3 * look.age**2 + creases["frown"])
+    if frown > 0.03:
+        zone = smoothstep(0.006, 0.012, y) * smoothstep(0.042, 0.030, y)
+        left -= 0.35 * frown * zone * np.exp(-(((x - 0.006) / 0.0011) ** 2))
+    cheeks = min(1.0, 0.15 + 0.5 * look.age + 0.8 * creases["cheeks"])
+    wing, corner = face.landmarks[35], face.landmarks[54]
+    along = np.clip((wing[1] - y) / (wing[1] - corner[1] + 0.006), -0.3, 1.4)
+    fold = wing[0] + 0.004 + (corner[0] + 0.006 - wing[0]) * along + 0.003 * np.sin(np.pi * along)
+    zone = smoothstep(-0.15, 0.15, along) * smoothstep(1.25, 0.8, along) * (points[:, 2] > 0.0)
+    left -= 0.34 * cheeks * zone * np.exp(-(((x - fold) / 0.0024) ** 2))
+    eyes = min(1.0, 0.5 * look.age**2 + creases["eyes"] * (0.15 + 0.85 * look.age))
+    if eyes > 0.03:
+        out = face.landmarks[45]
+        dx, dy = x - out[0], y - out[1]
+        angle = np.arctan2(dy, dx + 0.004)
+        zone = smoothstep(0.003, 0.007, dx) * smoothstep(0.021, 0.012, np.hypot(dx, dy))
+        left -= 0.26 * eyes * zone * smoothstep(0.5, 1.0, np.cos(angle * 11))
+        below = np.exp(-(((dy + 0.011 + 12 * (x - 0.032) ** 2 - 0.012 * (x - 0.032)) / 0.0012) ** 2))
+        left -= 0.2 * eyes * below * smoothstep(0.052, 0.042, x) * smoothstep(0.014, 0.022, x)
+    return left
+
+
+def _paint_hair(
+    look: Look,
+    points: Float[np.ndarray, "k 3"],
+    density: Float[np.ndarray, " k"],
+    length: float,
+    albedo: Float[np.ndarray, "k 3"],
+) -> None:
+    """Beard or cropped hair, in place: dots where it is short, strokes downwards where it is long."""
+    rows = np.flatnonzero(density > 0.02)
+    if not len(rows):
+        return
+    points, density = points[rows], density[rows]
+    if length > 0:
+        strokes = noise(points, (0.0008, 0.0050, 0.0016), look.seeds[7])
+        clumps = noise(points, 0.007, look.seeds[3])
+        edge = density + (0.16 * strokes + 0.08 * clumps) * smoothstep(1.0, 0.7, density)
+        cover = (0.75 + 0.25 * length) * smoothstep(0.2, 0.8, edge)
+        shade = 1 + 0.35 * strokes + 0.2 * clumps
+    else:
+        dots = noise(points, 0.0008, look.seeds[7])
+        cover = np.clip(density * (0.8 + 0.25 * dots), 0, 1)
+        shade = np.full(len(rows), 1.2, dtype=np.float32)
+    hair = look.hair * np.clip(shade, 0.3, 2)[:, None]
+    albedo[rows] += cover[:, None] * (hair - albedo[rows])
+
+
+def _paint_brows(
+    face: FaceMaps, look: Look, points: Float[np.ndarray, "k 3"], albedo: Float[np.ndarray, "k 3"]
+) -> None:
+    """Both brows, in place."""
+    line = face.landmarks[anchors.LEFT_BROW]
+    rows = np.flatnonzero(
+        (points[:, 1] > line[:, 1].min() - 0.016)
+        & (points[:, 1] < line[:, 1].max() + 0.012)
+        & (points[:, 2] > -0.03)
+    )
+    if not len(rows):
+        return
+    x, y = np.abs(points[rows, 0]), points[rows, 1]
+    lift, arch, tilt, shift = look.brow_shape
+    inner, outer = line[0, 0] - 0.003 + shift, line[-1, 0] + 0.001
+    along = (x - inner) / (outer - inner)
+    middle = np.interp(x, line[:, 0], line[:, 1]) - 0.0015
+    middle = middle + lift + arch * np.sin(np.pi * np.clip(along, 0, 1)) + tilt * (along - 0.5)
+    half = look.brow_thickness * np.interp(along, [0, 0.12, 0.55, 0.8, 1.0], [0.75, 1.05, 1.0, 0.65, 0.2])
+    across = (y - middle) / half
+    # hairs stand up at the inner end and lie along the brow outside
+    slant = np.interp(along, [0.0, 0.25, 0.6], [0.3, 1.2, 2.2])
+    side = np.sign(points[rows, 0])
+    hairs = np.stack([x * 1.0 - y * slant, y * 0.3, side * 0.01], axis=1)
+    strokes = noise(hairs, (0.0011, 0.0012, 1.0), look.seeds[6])
+    ragged = across + 0.30 * strokes
+    body = (
+        smoothstep(1.35, 0.55, np.abs(ragged))
+        * smoothstep(-0.08, 0.10, along)
+        * smoothstep(1.08, 0.85, along)
+    )
+    fill = 1 - look.brow_texture * smoothstep(0.2, -1.4, strokes) * 0.8
+    cover = look.brow_strength * body * fill
+    albedo[rows] += cover[:, None] * (look.hair * (1 + 0.2 * strokes)[:, None] - albedo[rows])
+
+
+def _paint_rims(
+    face: FaceMaps, look: Look, points: Float[np.ndarray, "k 3"], albedo: Float[np.ndarray, "k 3"]
+) -> None:
+    """Lashes and liner as dark rims of the lids, in place."""
+    for rim in face.eye_rims.values():
+        middle = (rim.min(axis=0) + rim.max(axis=0)) / 2
+        half = (rim.max(axis=0) - rim.min(axis=0)) / 2 + 0.006
+        x, y = points[:, 0] - middle[0], points[:, 1] - middle[1]
+        rows = np.flatnonzero((np.abs(x) < half[0]) & (np.abs(y) < half[1]) & (points[:, 2] > -0.02))
+        if not len(rows):
+            continue
+        offset = points[rows, :2]
+        square = (offset**2).sum(axis=1)[:, None] - 2 * offset @ rim.T + (rim**2).sum(axis=1)
+        nearest = square.argmin(axis=1)
+        distance = np.sqrt(np.maximum(square[np.arange(len(rows)), nearest], 0))
+        upper = smoothstep(-0.0015, 0.0015, rim[nearest, 1] - middle[1])
+        reach = look.liner * (0.6 + 0.6 * upper)
+        cover = look.lashes * (0.25 + 0.70 * upper) * smoothstep(1.7, 0.4, distance / reach)
+        # the wet edge of the lower lid is pink
+        pink = (smoothstep(0.0016, 0.0004, distance) * (1 - upper) * 0.5)[:, None]
+        albedo[rows] *= 1 - pink * np.array([0.05, 0.35, 0.35], dtype=np.float32)
+        lash = np.minimum(look.hair, 0.05) * 0.6
+        albedo[rows] += cover[:, None] * (lash - albedo[rows])
+
+
+def _paint_eye(
+    face: FaceMaps,
+    look: Look,
+    points: Float[np.ndarray, "n 3"],
+    rows: Int[np.ndarray, " k"],
+    eye: int,
+    surface: Surface,
+) -> None:
+    if not len(rows):
+        return
+    middle, _ = face.eyeballs[eye]
+    local = points[rows] - middle.astype(np.float32)
+    r = np.hypot(local[:, 0], local[:, 1])
+    angle = np.arctan2(local[:, 1], local[:, 0])
+    ring = np.stack([np.cos(angle), np.sin(angle), r * 120], axis=1).astype(np.float32)
+    fibres = noise(ring, (0.10, 0.10, 0.5), look.seeds[4])
+    depth = np.clip(r / look.iris_radius, 0, 1)
+    iris = (
+        look.iris
+        * ((1.25 - 0.35 * depth) * (1 + 0.18 * fibres) * smoothstep(1.02, 0.80, depth * 0.93))[:, None]
+    )
+    iris = iris * smoothstep(look.pupil_radius * 0.9, look.pupil_radius * 1.1, r)[:, None]
+    veins = noise(points[rows], (0.004, 0.0012, 0.004), look.seeds[5])
+    corner = smoothstep(0.007, 0.015, np.abs(local[:, 0]))
+    white = look.sclera * (1 - (0.06 * np.clip(veins, 0, 2) + 0.30 * corner)[:, None] * [0.35, 1.0, 1.0])
+    front = local[:, 2] > 0
+    seen = smoothstep(look.iris_radius * 1.05, look.iris_radius * 0.93, r) * front
+    surface.albedo[rows] = white + seen[:, None] * (iris - white)
+    surface.gloss[rows] = 1.3
+    surface.sharpness[rows] = 160
+
+
+def _paint_teeth(
+    face: FaceMaps,
+    look: Look,
+    points: Float[np.ndarray, "n 3"],
+    rows: Int[np.ndarray, " k"],
+    row: int,
+    surface: Surface,
+) -> None:
+    if not len(rows) or row not in face.arches:
+        return
+    curve, edge = face.arches[row]
+    x = points[rows, 0]
+    t = 2 * curve * np.abs(x)
+    arc = (t * np.sqrt(1 + t * t) + np.arcsinh(t)) / (4 * curve)
+    upper = row == maps.UPPER_TEETH
+    borders = np.concatenate([[0], np.cumsum(_UPPER_WIDTHS if upper else _LOWER_WIDTHS)]) * look.tooth_scale
+    number = np.clip(np.searchsorted(borders, arc, side="right") - 1, 0, len(borders) - 2)
+    width = borders[number + 1] - borders[number]
+    across = np.clip((arc - borders[number]) / width, 0, 1)
+    to_gap = np.minimum(across, 1 - across) * width
+    height = (points[rows, 1] - edge) * (1 if upper else -1)
+    gap = np.exp(-((to_gap / 0.00055) ** 2)) * look.gaps
+    # corners of the edges are rounded, so that small dark triangles show
+    chip = smoothstep(0.0022, 0.0, height) * smoothstep(0.0016, 0.0, to_gap) * look.gaps
+    each = 1 + 0.05 * np.sin(number * 12.9 + look.seeds[0, 0] * 7 + np.sign(x) * 3)
+    rounding = 1 - 0.22 * (2 * np.abs(across - 0.5)) ** 2
+    tooth = look.teeth * (each * rounding * (1 - np.maximum(0.75 * gap, 0.8 * chip)))[:, None]
+    tooth = tooth * (1 - 0.5 * smoothstep(0.020, 0.040, arc))[:, None]
+    neck = look.gum_height * (1.0 if upper else 0.85) - 0.0022 * (2 * np.abs(across - 0.5)) ** 2
+    gum = smoothstep(neck - 0.0006, neck + 0.0006, height)
+    surface.albedo[rows] = tooth + gum[:, None] * (_GUM * (0.6 + 0.5 * look.base[0]) - tooth)
+    surface.gloss[rows] = 0.6
+    surface.sharpness[rows] = 50

@@ -1,0 +1,73 @@
+"""Pictures of noise to make surfaces from: tiles without seams, made once per process from fixed seeds."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+
+#: Side of a tile in cells.
+TILE = 512
+#: How many tiles of fractal noise there are.
+TILES = 6
+
+
+@cache
+def fractal_tile(index: int) -> Float[np.ndarray, "tile tile"]:
+    """Noise of all scales, as clouds and stains have it: mean 0, deviation 1.
+
+    Args:
+        index: Which, from 0 to `TILES` - 1; the higher the rougher.
+    """
+    across, along = _frequencies()
+    roughness = 2.0 - 0.9 * index / (TILES - 1)
+    return _tile(100 + index, np.maximum(np.hypot(across, along), 1) ** -roughness)
+
+
+@cache
+def strand_tile() -> Float[np.ndarray, "tile tile"]:
+    """Noise drawn out along the second axis, as strands of hair: mean 0, deviation 1."""
+    across, along = _frequencies()
+    clumps = 1 / (1 + (np.abs(across) / 40) ** 1.2)
+    return _tile(200, clumps * np.exp(-((along / 9) ** 2)))
+
+
+@cache
+def curl_tile() -> Float[np.ndarray, "tile tile"]:
+    """Noise of one size, about 12 cells, as curls have it: mean 0, deviation 1."""
+    across, along = _frequencies()
+    return _tile(300, np.exp(-(((np.hypot(across, along) - 40) / 22) ** 2)))
+
+
+def at(tile: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Values of a tile at places in cells, between cells by linear interpolation; the tile repeats."""
+    row, column = np.floor(across), np.floor(along)
+    right, down = (across - row).astype(np.float32), (along - column).astype(np.float32)
+    i, j = row.astype(np.int64) % TILE, column.astype(np.int64) % TILE
+    i2, j2 = (i + 1) % TILE, (j + 1) % TILE
+    upper = tile[i, j] * (1 - down) + tile[i, j2] * down
+    lower = tile[i2, j] * (1 - down) + tile[i2, j2] * down
+    return upper * (1 - right) + lower * right
+
+
+def smooth_curve(rng: np.random.Generator, places: np.ndarray, waves: int, period: float) -> np.ndarray:
+    """A random curve over places, of that period and number of waves; its deviation is about 1."""
+    order = np.arange(1, waves + 1)
+    amplitude = rng.normal(size=waves) / np.sqrt(order)
+    phase = rng.uniform(0, 2 * np.pi, waves)
+    waves_at = np.cos(2 * np.pi * order * np.asarray(places)[..., None] / period + phase)
+    return (waves_at * amplitude).sum(-1) * np.sqrt(2 / (1 / order).sum())
+
+
+def _frequencies() -> tuple[np.ndarray, np.ndarray]:
+    waves = np.fft.fftfreq(TILE, 1 / TILE)
+    return waves[:, None], waves[None, :]
+
+
+def _tile(seed: int, spectrum: np.ndarray) -> Float[np.ndarray, "tile tile"]:
+    white = np.random.default_rng(seed).normal(size=(TILE, TILE))
+    spectrum = spectrum.copy()
+    spectrum[0, 0] = 0
+    tile = np.fft.ifft2(np.fft.fft2(white) * spectrum).real
+    return (tile / tile.std()).astype(np.float32)

@@ -1,0 +1,105 @@
+"""Rays, light and sampling against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from partfit_synthetic.noise import noise, smoothstep
+from partfit_synthetic.scene import Samples, Scene, directions_through, from_camera, normals_of
+from partfit_synthetic.shading import Lights, illuminate, random_lights
+
+
+def ball(center: tuple[float, float, float], radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    mesh = trimesh.creation.icosphere(4, radius)
+    return np.asarray(mesh.vertices) + center, np.asarray(mesh.faces)
+
+
+def white(direction: tuple[float, float, float], sky: float = 0.0) -> Lights:
+    return Lights(
+        np.full(3, sky, np.float32),
+        np.zeros((3, 3), np.float32),
+        np.array([direction], np.float32),
+        np.ones((1, 3), np.float32),
+        np.array([0.01], np.float32),
+    )
+
+
+def test_rays_meet_the_nearest_mesh():
+    scene = Scene([ball((0, 0, 2.0)), ball((0, 0, 1.0), 0.05)])
+    sides = directions_through(
+        np.array([[10.0, 10.0], [10 + 100 * 0.04, 10.0], [30.0, 10.0]]), 100.0, np.full(2, 10)
+    )
+    hits = scene.cast(from_camera(sides))
+    assert hits.ray.tolist() == [0, 1]
+    assert hits.owner.tolist() == [1, 1]  # the small ball is seen out to 0.05 / sqrt(1 - 0.05^2)
+    assert hits.distance[0] == pytest.approx(0.95, abs=1e-4)
+    places = scene.interpolation(hits) @ scene.vertices
+    np.testing.assert_allclose(places, hits.distance[:, None] * sides[hits.ray], atol=1e-5)
+
+
+def test_normals_of_a_ball_point_outwards():
+    vertices, faces = ball((0, 0, 0))
+    np.testing.assert_allclose(normals_of(vertices, faces), vertices / 0.1, atol=0.01)
+
+
+def test_a_ball_is_lit_on_the_side_of_the_lamp_and_sees_half_the_sky():
+    vertices, faces = ball((0, 0, 1.0))
+    scene, normals = Scene([(vertices, faces)]), normals_of(vertices, faces)
+    every = np.arange(len(vertices))
+    light = illuminate(scene, normals, every, white((0, 0, -1.0)), np.random.default_rng(0))
+    towards = -normals[:, 2]
+    assert light.diffuse[towards > 0.9].min() > 0.8
+    assert light.diffuse[towards < -0.5].max() < 0.05
+    assert light.open.mean() > 0.97
+    red, _, blue = light.diffuse[np.abs(towards) < 0.1].mean(axis=0)
+    assert red > blue  # what scatters below skin is red
+
+
+def test_what_stands_before_the_lamp_casts_a_shadow():
+    lit, other = ball((0, 0, 1.0)), ball((0, 0, 0.5))
+    normals = np.concatenate([normals_of(*lit), normals_of(*other)])
+    scene = Scene([lit, other])
+    light = illuminate(scene, normals, np.arange(len(normals)), white((0, 0, -1.0)), np.random.default_rng(0))
+    front = np.argmin(lit[0][:, 2])
+    assert light.lit[front, 0] < 0.05
+    assert light.lit[len(lit[0]) + np.argmin(other[0][:, 2]), 0] > 0.95
+
+
+def test_every_light_is_finite_and_not_negative():
+    normals = np.random.default_rng(0).normal(size=(50, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    for seed in range(100):
+        lights = random_lights(np.random.default_rng(seed))
+        np.testing.assert_allclose(np.linalg.norm(lights.directions, axis=1), 1, atol=1e-5)
+        assert np.isfinite(lights.colours).all()
+        assert (lights.ambient(normals) > 0).all()
+
+
+def test_samples_average_to_pixels():
+    uneven = np.zeros((4, 4), dtype=bool)
+    uneven[1, 2] = uneven[3, 3] = True
+    samples = Samples.of(uneven)
+    assert len(samples.places) == 14 + 8
+    # a ramp is the same however often it is sampled
+    ramp = samples.picture(samples.places)
+    x, y = np.meshgrid(np.arange(4), np.arange(4))
+    np.testing.assert_allclose(ramp[..., 0], x)
+    np.testing.assert_allclose(ramp[..., 1], y)
+
+
+def test_noise_is_standard_and_repeats_exactly():
+    points = np.random.default_rng(0).uniform(-1, 1, (20000, 3))
+    values = noise(points, 0.02, np.array([3.0, 1.0, 4.0]))
+    assert abs(values.mean()) < 0.05
+    assert values.std() == pytest.approx(1, abs=0.05)
+    assert np.array_equal(values[:50], noise(points[:50], 0.02, np.array([3.0, 1.0, 4.0])))
+    near = noise(points + np.array([0.001, 0, 0]), 0.02, np.array([3.0, 1.0, 4.0]))
+    assert np.corrcoef(values, near)[0, 1] > 0.8
+
+
+def test_smoothstep_rises_or_falls():
+    x = np.linspace(-1, 2, 7)
+    np.testing.assert_allclose(smoothstep(0, 1, x), [0, 0, 0, 0.5, 1, 1, 1])
+    np.testing.assert_allclose(smoothstep(1, 0, x), 1 - smoothstep(0, 1, x))

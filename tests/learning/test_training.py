@@ -1,0 +1,217 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from partfit.config import to_dict
+from partfit.errors import ComponentError, ConfigError
+from partfit.learning.batches import EvaluationBatches
+from partfit.learning.checkpoint import load_checkpoint
+from partfit.learning.curves import read_curves
+from partfit.learning.datasets import SampleError
+from partfit.learning.evaluation import evaluate
+from partfit.learning.packing import PackedDataset
+from partfit.learning.presets import preset, preset_names
+from partfit.learning.training import prepare, train
+from partfit.learning.training_config import TrainConfig
+from partfit.learning.training_module import TrainingError
+from partfit.registry import Registry
+
+BACKBONE = {"name": "mobilenetv3_small_050"}
+
+
+@pytest.fixture
+def registry(site):
+    """The installed plugins, and the data sets `blobs`, `sheet` and `unreadable`."""
+    site.install("blobs")
+    return Registry()
+
+
+def blobs(**layers):
+    """A configuration of a small run on blobs, with other layers over it."""
+    base = {
+        "data": {
+            "train": {"name": "blobs", "options": {"samples": 40}},
+            "val": {"name": "blobs", "options": {"samples": 8, "seed": 1}},
+        },
+        "network": {"resolution": 64, "backbone": BACKBONE},
+        "run": {"steps": 4, "batch_size": 8},
+    }
+    return TrainConfig.of_layers([base, layers])
+
+
+def test_a_run_learns_and_writes_what_it_promises(registry, tmp_path):
+    config = blobs(
+        data={
+            "train": {"options": {"samples": 64, "bad": [3, 7], "hidden": 0.3}},
+            "val": {"options": {"hidden": 0.3}},
+            "on_bad": "skip",
+        },
+        network={"visibility": True, "likelihood": {"name": "laplace"}},
+        losses=[{"name": "visibility"}],
+        run={"steps": 60, "batch_size": 16, "validate_every": 20, "log_every": 10},
+        optimizer={"rate": 2e-3, "ema": 0.95},
+        augmentation={"rotation": 0.0, "cutout": 0.0, "blur": 0.0},
+        checkpoint={"part": "plate"},
+    )
+    report = train(config, tmp_path / "run", registry=registry)
+    rows = read_curves(tmp_path / "run" / "metrics.jsonl")
+    first, *_, last = (row for row in rows if row["curve"] == "train")
+    assert last["loss"] < first["loss"] - 0.5
+    assert report["data"]["train"] == {
+        "samples": 62,
+        "bad": 2,
+        "bad_samples": [{"id": f"blobs-{k}", "problem": "expected blobs, found none."} for k in (3, 7)],
+    }
+    assert report["steps"] == 60
+    assert report["samples"] == 960
+    assert report["metrics"]["error_px"] < 2
+    assert report["calibrated"]["rms_z"] == pytest.approx(1, abs=1e-3)
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+    assert (tmp_path / "run" / "samples.png").exists()
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    checkpoint = load_checkpoint(tmp_path / "run" / "model.safetensors", registry=registry)
+    assert checkpoint.part == "plate"
+    # the file holds what was evaluated, which is the average
+    data = [PackedDataset(folder, checkpoint.scheme) for folder in (tmp_path / "run" / "data").iterdir()]
+    val = min(data, key=len)
+    batches = EvaluationBatches(val, 16, 64, checkpoint.crop)
+    again = evaluate(checkpoint.network, (batches[k] for k in range(len(batches))))
+    assert again == pytest.approx(report["metrics"], rel=1e-5)
+
+
+def test_mixed_precision(registry, tmp_path):
+    config = blobs(run={"precision": "bf16-mixed"}, network={"likelihood": {"name": "resll-exp"}})
+    report = train(config, tmp_path, registry=registry)
+    assert np.isfinite(list(report["metrics"].values())).all()
+    config = blobs(run={"precision": "16-mixed"})
+    with pytest.raises(ConfigError, match=r"run.precision: 16-mixed needs a GPU"):
+        train(config, tmp_path / "other", registry=registry)
+
+
+def test_workers_change_nothing(registry, tmp_path):
+    rows = []
+    for workers in (0, 2):
+        config = blobs(data={"workers": workers}, run={"log_every": 1})
+        train(config, tmp_path / str(workers), registry=registry)
+        rows.append((tmp_path / str(workers) / "metrics.jsonl").read_text())
+    assert rows[0] == rows[1]
+
+
+def test_runs_on_the_same_data_share_a_cache(registry, tmp_path):
+    for name, rate in (("one", 1e-3), ("other", 1e-4)):
+        config = blobs(data={"cache": str(tmp_path / "cache")}, optimizer={"rate": rate}, run={"steps": 1})
+        train(config, tmp_path / name, registry=registry)
+        packed = {path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/shard-*/images.npy")}
+        assert len(list((tmp_path / "cache").iterdir())) == 2
+        if name == "one":
+            before = packed
+    assert packed == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(registry, tmp_path):
+    config = blobs(optimizer={"rate": 1e30}, run={"steps": 20, "save_every": 1})
+    with pytest.raises(
+        TrainingError, match=r"Step \d+: expected a finite (loss|gradient), found .*blobs-\d+"
+    ):
+        train(config, tmp_path, registry=registry)
+    assert list((tmp_path / "state").glob("step-*.ckpt"))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_bad_sample_stops_a_run_that_does_not_skip_it(registry, tmp_path):
+    config = blobs(data={"train": {"options": {"bad": [5]}}})
+    with pytest.raises(SampleError, match="blobs-5"):
+        train(config, tmp_path, registry=registry)
+
+
+UNREADABLE = {"train": {"name": "unreadable"}, "val": {"name": "unreadable"}}
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ({"data": {"train": {"options": {"mirror": False}}}}, ConfigError, "cannot be flipped"),
+        (
+            {"data": {"val": {"options": {"pairs": 9}}}},
+            ConfigError,
+            r"1609 points.*sheet19.*19 points",
+        ),
+        ({"data": {"val": {"options": {"length": 0}}}}, ConfigError, r"data.val: expected samples"),
+        ({"data": {"train": {"name": "unreadible"}}}, ComponentError, "Did you mean 'unreadable'"),
+        ({"network": {"likelihood": {"name": "nlgl"}}}, ComponentError, "No loss named 'nlgl'. Did you mean"),
+        (
+            {"network": {"likelihood": {"name": "visibility"}}},
+            ConfigError,
+            "a loss that is a likelihood",
+        ),
+        (
+            {"network": {"head": {"name": "linear", "options": {"x": 1}}}},
+            ConfigError,
+            "linear.x: unknown key",
+        ),
+        ({"network": {"backbone": {"name": "resnet51"}}}, ConfigError, "timm has no model"),
+        ({"losses": [{"name": "edge-vertex"}]}, ComponentError, "No loss named 'edge-vertex'"),
+    ],
+)
+def test_what_cannot_work_fails_before_a_sample_is_read(registry, tmp_path, layers, error, message):
+    config = TrainConfig.of_layers([{**to_dict(blobs()), "data": UNREADABLE}, layers])
+    with pytest.raises(error, match=message):
+        train(config, tmp_path, registry=registry)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the test says is missing")
+def test_a_device_that_is_not_there(registry, tmp_path):
+    with pytest.raises(ConfigError, match="device: expected a device of this machine, found 'cuda'"):
+        train(blobs(data=UNREADABLE), tmp_path / "run", device="cuda", registry=registry)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_holds_one_run(registry, tmp_path):
+    train(blobs(run={"steps": 1}), tmp_path, registry=registry)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(blobs(run={"steps": 1}), tmp_path, registry=registry)
+    with pytest.raises(ConfigError, match=r"holds a run with run.steps = 1, found 2"):
+        train(blobs(run={"steps": 2}), tmp_path, resume=True, registry=registry)
+    train(blobs(run={"steps": 1}, data={"workers": 1}), tmp_path, resume=True, registry=registry)
+
+
+def test_missing_packages_are_named_with_the_command_that_brings_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "partfit.learning.training")
+    with pytest.raises(ComponentError, match=r'lightning.pytorch.*pip install "partfit\[train\]"'):
+        import partfit.learning.training  # noqa: F401
+
+
+def test_the_network_follows_from_the_seed(registry):
+    def weights(seed):
+        network = prepare(blobs(run={"seed": seed}), registry).network
+        return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+    with torch.random.fork_rng():
+        assert torch.equal(weights(1), weights(1))
+        assert not torch.equal(weights(1), weights(2))
+
+
+#: Between them these have both heads, the Vertex-Edge loss and a flow; the others take longer.
+QUICK = ("table-4.2/mobilenetv3-large+ve", "table-4.3/resnet50+spiral+ve")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in preset_names()]
+)
+def test_presets_train_at_the_full_number_of_landmarks(registry, tmp_path, name):
+    layers = {
+        "data": {"train": {"name": "sheet"}, "val": {"name": "sheet", "options": {"samples": 2}}},
+        "network": {"resolution": 64, "backbone": {"pretrained": False}},
+        "run": {"steps": 2, "batch_size": 2, "log_every": 1},
+    }
+    report = train(TrainConfig.of_layers([preset(name), layers]), tmp_path, registry=registry)
+    assert report["network"]["landmarks"] == 1609
+    rows = [row for row in read_curves(tmp_path / "metrics.jsonl") if row["curve"] == "train"]
+    assert len(rows) == 2
+    assert all(row["gradient"] > 0 and np.isfinite(row["loss"]) for row in rows)
+    assert ("vertex-edge" in rows[0]) == name.endswith("+ve")
