@@ -18,7 +18,7 @@ from pathlib import Path
 LIKELIHOODS = ("ngll", "resll", "resll-exp")
 HEADS = ("linear", "spiral")
 #: What is kept of every evaluation during a run.
-CURVES = ("step", "val/error_px", "val/nll", "val/robust_z")
+CURVES = ("step", "error_px", "nll", "robust_z")
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def read(out: Path, seed: str, likelihood: str, edges: bool, head: str) -> dict[
     folder = out / name_of(seed, likelihood, edges, head)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    curves = [[row[key] for key in CURVES] for row in rows if "val/error_px" in row]
+    curves = [[row[key] for key in CURVES] for row in rows if row["curve"] == "validation"]
     return {
         "likelihood": likelihood,
         "vertex_edge": edges,

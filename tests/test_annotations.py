@@ -12,19 +12,24 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 SCRIPT = """
 import sys
+import tomllib
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import install_import_hook
 
 # to the end: plugins are imported when they are needed
-packages = ["partfit", "partfit_anny", "partfit_flame", "partfit_gnm", "partfit_mano", "partfit_mediapipe"]
-install_import_hook(packages, "checker.check")
+models = ["partfit_anny", "partfit_flame", "partfit_gnm", "partfit_mano", "partfit_mediapipe"]
+learning = ["partfit_dad3dheads", "partfit_likelihoods", "partfit_spiralnet", "partfit_synthetic"]
+install_import_hook(["partfit", *models, *learning], "checker.check")
 
 import torch
 
 import partfit
 from partfit.fitting import LevenbergMarquardt, Stage
 from partfit.geometry.decimation import decimation_series
+from partfit.learning.training import train
+from partfit.learning.training_config import TrainConfig
 from partfit.gltf import write_rig
 from partfit.meshes import Mesh
 from partfit.model_files import read_model_file
@@ -34,7 +39,22 @@ from partfit.results import overlay_image
 from partfit.testing.official.flame import flame_content, write_companions, write_flame
 from partfit.testing.official.mano import mano_entries, write_mano
 from partfit.transfer import TransferSettings, transfer_landmarks
+from partfit_dad3dheads.writing import write_dataset
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
+
+TRAINING = '''
+losses = [{name = "vertex-edge"}, {name = "visibility"}]
+run = {steps = 1, batch_size = 2}
+data.train = {name = "synthetic", options = {size = 64, length = 2}}
+data.val = {name = "synthetic", options = {size = 64, length = 2, seed = 1}}
+
+[network]
+resolution = 64
+visibility = true
+backbone.name = "resnet10t"
+head.name = "spiral"
+likelihood.name = "resll"
+'''
 
 model = synthetic_model()
 problem, _ = synthetic_problem(model, synthetic_embedding(model, 60, 3), batch=3)
@@ -66,6 +86,13 @@ transfer_landmarks(
 state = torch.zeros(1, mano.n_parameters)
 mano.landmarks(mano.embedding("hand21"), state).linearize(state).points
 read_model_file("flame.pkl")
+
+train(TrainConfig.of_layers([tomllib.loads(TRAINING)]), "run")
+partfit.Pipeline(landmarker="checkpoint:run/model.safetensors")(sys.argv[1])
+heads = partfit.create("dataset", "synthetic", size=64, length=2)
+write_dataset(heads, "heads", "train")
+np.save("face.npy", partfit.create("embedding", "anny-head/anny-face-dense").indices[:, 0])
+partfit.create("dataset", "dad3dheads", root="heads", topology="anny-head", indices="face.npy")[0]
 print("checked")
 """
 

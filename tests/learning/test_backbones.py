@@ -113,6 +113,16 @@ def test_pretrained_weights_are_timms(tmp_path):
         torch.testing.assert_close(value, other.model.state_dict()[name])
 
 
+def test_what_a_model_is_made_of_may_stand_in_a_file_but_not_what_it_reads():
+    options = {"drop_rate": 0.1, "act_layer": "gelu", "channels": [8, 16], "block_args": {"attn_layer": "se"}}
+    weights = {"checkpoint_path": "a", "cache_dir": "b", "pretrained_cfg_overlay": {"file": "c"}}
+    config = BackboneConfig("resnet18", True, options=options | weights)
+    with pytest.raises(ConfigError, match=r"backbone\.options\.checkpoint_path: expected.*found 'a'"):
+        config.check_foreign()
+    assert config.without_weights() == BackboneConfig("resnet18", options=options)
+    config.without_weights().check_foreign()
+
+
 def test_missing_pretrained_weights_are_an_error_that_says_what_to_do(tmp_path):
     missing = {"pretrained_cfg_overlay": {"file": str(tmp_path / "missing.safetensors")}}
     with pytest.raises(ConfigError, match=r"backbone.pretrained:.*HF_HOME.*pretrained = false"):

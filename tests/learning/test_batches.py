@@ -172,6 +172,7 @@ def test_an_epoch_goes_through_the_samples_once(n, batch_size, seed, epoch):
     rows = np.concatenate([sampler.batch(step) for step in steps])
     assert len(rows) == len(set(rows.tolist())) == (n // batch_size * batch_size if n >= batch_size else n)
     assert set(rows.tolist()) <= set(range(n))
+    assert len(sampler.batch(0)) == sampler.size
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=20))
@@ -282,3 +283,12 @@ def test_one_shape_has_no_directions(dataset, tmp_path):
     mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN)
     assert mean.isfinite().all()
     assert directions.shape == (0, 12, 2)
+
+
+def test_two_shapes_have_one_direction(dataset, tmp_path):
+    pack(BlobDataset(BlobDataset.Config(2)), tmp_path, PackRule.for_training(CROP, PLAIN, R))
+    mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN)
+    assert directions.shape == (1, 12, 2)
+    # the two lie one deviation to each side of their mean
+    assert mean.isfinite().all()
+    assert directions.abs().max() > 0

@@ -14,6 +14,7 @@ import torch
 
 from partfit.errors import ComponentError, InputError, ModelFileError, OutputError
 from partfit.landmarks import LandmarkScheme
+from partfit.learning import checkpoint as checkpoints
 from partfit.learning.backbones import BackboneConfig
 from partfit.learning.calibration import Calibration
 from partfit.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -58,6 +59,7 @@ def make(likelihood: str = "resll") -> Checkpoint:
         "face",
         None,
         {"steps": 12, "nested": {"seeds": [1, 2]}, "rate": 1e-4},
+        np.array([0, 2]),
     )
 
 
@@ -84,9 +86,10 @@ def answers(checkpoint: Checkpoint) -> list[torch.Tensor]:
 def test_what_is_read_is_what_was_written(checkpoint, path):
     found = load_checkpoint(path)
     for field in attrs.fields(Checkpoint):
-        if field.name not in ("network", "shape"):
+        if field.name not in ("network", "shape", "boxed"):
             assert getattr(found, field.name) == getattr(checkpoint, field.name)
     np.testing.assert_array_equal(found.shape, checkpoint.shape)
+    np.testing.assert_array_equal(found.boxed, checkpoint.boxed)
     assert found.network.config == checkpoint.network.config
     assert not found.network.training
     for field in attrs.fields(LandmarkScheme):
@@ -99,7 +102,8 @@ def test_what_is_read_is_what_was_written(checkpoint, path):
 
 def test_a_written_checkpoint_asks_for_no_pretrained_weights(checkpoint, tmp_path):
     config = checkpoint.network.config
-    asked = attrs.evolve(config, backbone=attrs.evolve(config.backbone, pretrained=True))
+    options = {**config.backbone.options, "pretrained_cfg_overlay": {"file": "weights.safetensors"}}
+    asked = attrs.evolve(config, backbone=attrs.evolve(config.backbone, pretrained=True, options=options))
     network = make().network
     network.config = asked
     save_checkpoint(attrs.evolve(checkpoint, network=network), tmp_path / "net.safetensors")
@@ -111,6 +115,15 @@ def test_half_precision_halves_the_file(checkpoint, path, tmp_path):
     save_checkpoint(checkpoint, half, weights="float16")
     # what is not of the weights of layers is small, but not nothing in so small a network
     assert half.stat().st_size < 0.6 * path.stat().st_size
+    kinds = {n: a.dtype for n, a in safetensors.numpy.load(half.read_bytes()).items()}
+    for name, module in checkpoint.network.named_modules():
+        for key, value in module.named_parameters(recurse=False):
+            layer = isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and key == "weight"
+            assert kinds[f"network.{name}.{key}"] == (np.float16 if layer else np.float32), (name, key)
+            assert layer or value.ndim < 2 or "likelihood" in name
+        for key, value in module.named_buffers(recurse=False):
+            kind = np.float32 if value.is_floating_point() else np.int64
+            assert kinds[f"network.{name}.{key}"] == kind, (name, key)
     found = load_checkpoint(half)
     assert {value.dtype for value in found.network.parameters()} == {torch.float32}
     for one, other in zip(answers(found), answers(checkpoint), strict=True):
@@ -173,6 +186,100 @@ def rewritten(path, change) -> None:
     path.write_bytes(safetensors.numpy.save(arrays, {"partfit": json.dumps(header)}))
 
 
+def forged(path, change) -> None:
+    """As `rewritten`, with a digest that fits: made on purpose, not damaged."""
+
+    def change_all(header, arrays):
+        change(header, arrays)
+        header.pop("hash")
+        header["hash"] = checkpoints._digest(header, arrays)
+
+    rewritten(path, change_all)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"checkpoint_path": "weights"},
+        {"cache_dir": "cache"},
+        {"pretrained_cfg_overlay": {"file": "weights"}},
+        {"pretrained_cfg": "tag"},
+        {"some_file": "/etc/passwd"},
+        {"nested": {"file": "../weights.pth"}},
+        {"nested": [{"checkpoint_path": "weights"}]},
+        {"place": "local-dir:weights"},
+    ],
+)
+def test_a_file_cannot_make_timm_read_others(path, option, monkeypatch):
+    monkeypatch.setattr("timm.create_model", None)  # it is not even asked
+    forged(path, lambda header, arrays: header["network"]["backbone"]["options"].update(option))
+    with pytest.raises(ModelFileError, match=rf"backbone\.options\.{next(iter(option))}.*must not make timm"):
+        load_checkpoint(path)
+
+
+def test_a_large_network_of_a_small_file_is_never_made(path):
+    """Its backbone and head would take gigabytes; their tensors without values take nothing."""
+
+    def change(header, arrays):
+        header["network"]["head"]["options"]["hidden"] = [2**36]
+
+    forged(path, change)
+    with pytest.raises(ModelFileError, match=r"weights 'head\.\S+' of the shape \(68719476736,"):
+        load_checkpoint(path)
+
+
+def test_crops_of_any_size_are_not_tried(path):
+    forged(path, lambda header, arrays: header["network"].update(resolution=12000))
+    with pytest.raises(ModelFileError, match="resolution: expected pixels, at most 2048, found 12000"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", ["missing", "more"])
+def test_weights_that_are_missing_or_too_many_are_named(path, change):
+    def apply(header, arrays):
+        array = arrays["network.head.layers.0.bias"]
+        if change == "missing":
+            del arrays["network.head.layers.0.bias"]
+        else:
+            arrays["network.head.layers.0.other"] = array
+
+    forged(path, apply)
+    name = "bias' of the shape (4,), found none" if change == "missing" else "other' of the shape none, found"
+    with pytest.raises(ModelFileError) as caught:
+        load_checkpoint(path)
+    assert name in str(caught.value)
+
+
+def test_reading_draws_no_random_numbers(path):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    load_checkpoint(path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [({"part": 7}, "part of a checkpoint is a name"), ({"facts": 3}, "facts of a checkpoint are a table")],
+)
+def test_entries_of_other_kinds_are_refused(path, entry, message):
+    forged(path, lambda header, arrays: header.update(entry))
+    with pytest.raises(ModelFileError, match=message):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("components", [None, 3, ["loss"]])
+def test_an_unknown_component_of_nowhere_is_an_error_in_words(path, components):
+    def change(header, arrays):
+        del header["components"]
+        if components is not None:
+            header["components"] = components
+        header["network"]["head"]["name"] = "nonsense"
+
+    forged(path, change)
+    with pytest.raises(ComponentError, match=r"No head named 'nonsense'.*made with: nothing that it names"):
+        load_checkpoint(path)
+
+
 def test_a_changed_weight_is_noticed(path):
     def change(header, arrays):
         name = next(name for name in arrays if name.endswith("weight"))
@@ -221,6 +328,9 @@ def test_what_cannot_be_used_is_not_written(checkpoint, tmp_path):
         save_checkpoint(checkpoint, tmp_path / "net.pt")
     with pytest.raises(OutputError, match="Cannot write"):
         save_checkpoint(checkpoint, tmp_path / "nowhere" / "net.safetensors")
+    for boxed in ([], [-1], [len(checkpoint.scheme)], [[0]]):
+        with pytest.raises(InputError, match=r"boxed landmarks of .* indices in 0\.\."):
+            attrs.evolve(checkpoint, boxed=boxed)
     with pytest.raises(InputError, match="side"):
         attrs.evolve(checkpoint, side="top")
     assert list(tmp_path.iterdir()) == []

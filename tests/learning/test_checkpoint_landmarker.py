@@ -24,6 +24,7 @@ from partfit.learning.checkpoint import Checkpoint, save_checkpoint
 from partfit.learning.crops import CropRule, RegionMap
 from partfit.learning.landmarker import CheckpointLandmarker, NetworkLandmarker
 from partfit.learning.networks import LandmarkNetwork, NetworkConfig
+from partfit.learning.shapes import box_of
 from partfit.pipeline_config import Choice
 from partfit.testing.conformance import LandmarkerConformance
 
@@ -158,6 +159,43 @@ def test_a_further_look_takes_out_shift_size_and_roll():
     assert last < 0.005
 
 
+def test_a_further_look_is_the_crop_of_the_box_around_the_points():
+    """Of a part that is seen from aside, and so narrower than usual, as training crops it: by its box."""
+    narrow = SHAPE * [0.6, 1.0]
+    narrow[2:] += [0.04, 0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "SHAPE", narrow)
+        picture, _ = drawn(CROPS[0])
+    landmarker, seen = DotLandmarker(NetworkLandmarker.Config(refine=1)), []
+    landmarker.checkpoint.network.register_forward_hook(lambda m, i, o: seen.append(o.mean[0].numpy()))
+    x, y = CROPS[0].center
+    landmarker.locate([picture], [[Region((x + 7, y - 5), (1.2 * CROPS[0].size,) * 2)]])
+    (middle, side), (usual_middle, usual_side) = box_of(seen[1]), box_of(SHAPE)
+    np.testing.assert_allclose(side, usual_side, atol=0.01)
+    np.testing.assert_allclose(middle, usual_middle, atol=0.01)
+
+
+def test_a_further_look_goes_by_the_boxed_landmarks():
+    """A blue dot that lies elsewhere than usual does not move the crop if boxes are those of the others."""
+    longer = SHAPE.copy()
+    longer[3] += [0.1, 0.08]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "SHAPE", longer)
+        picture, _ = drawn(CROPS[0])
+    seen = {}
+    for boxed in (None, [0, 1, 2]):
+        landmarker = DotLandmarker(NetworkLandmarker.Config(refine=3), boxed=boxed)
+        points = seen.setdefault(boxed is None, [])
+        landmarker.checkpoint.network.register_forward_hook(
+            lambda m, i, o, points=points: points.append(o.mean[0].numpy())
+        )
+        landmarker.locate([picture], [[region_of(CROPS[0])]])
+    (middle, side), (usual_middle, usual_side) = box_of(seen[False][-1][:3]), box_of(SHAPE[:3])
+    np.testing.assert_allclose(side, usual_side, atol=0.01)
+    np.testing.assert_allclose(middle, usual_middle, atol=0.01)
+    assert abs(box_of(seen[True][-1][:3])[1] - usual_side) > 0.02
+
+
 def test_regions_are_mapped_to_the_boxes_of_training():
     regions, rule = RegionMap(0.8, (0.1, -0.05)), CropRule(0.1)
     landmarker, seen = DotLandmarker(NetworkLandmarker.Config(refine=0), regions=regions, crop=rule), []
@@ -252,6 +290,8 @@ def test_what_cannot_be_is_refused():
         HandLandmarker(scheme=one_way).locate([drawn(CROPS[0])[0]], [[region_of(CROPS[0], side="left")]])
     with pytest.raises(InputError, match="1 pictures and 0 lists"):
         DotLandmarker().locate([drawn(CROPS[0])[0]], [])
+    with pytest.raises(ConfigError, match="device: expected a device of this machine, found 'nonsense'"):
+        DotLandmarker(NetworkLandmarker.Config(device="nonsense"))
     for options in ({"refine": -1}, {"min_score": 1.5}, {"batch_size": 0}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             NetworkLandmarker.Config(**options)

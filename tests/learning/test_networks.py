@@ -90,5 +90,6 @@ def test_wrong_choices_are_named():
         network(head=Choice("liner"))
     with pytest.raises(ConfigError, match=r"linear\.rnak: unknown key"):
         network(head=Choice("linear", {"rnak": 3}))
-    with pytest.raises(ConfigError, match="resolution: expected pixels, found 0"):
-        NetworkConfig(SMALL, 0)
+    for size in (0, 2049):
+        with pytest.raises(ConfigError, match=f"resolution: expected pixels, at most 2048, found {size}"):
+            NetworkConfig(SMALL, size)

@@ -1,5 +1,6 @@
 import json
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 
 from partfit.errors import ConfigError, InputError
 from partfit.landmarks import LandmarkScheme
+from partfit.learning import packing
 from partfit.learning.augmentation import AugmentationConfig
 from partfit.learning.crops import CropRule
 from partfit.learning.datasets import Dataset, Sample, SampleError
-from partfit.learning.packing import SHARD_SIZE, UNKNOWN, PackedDataset, PackRule, pack
+from partfit.learning.packing import SHARD_SIZE, UNKNOWN, PackedDataset, PackRule, cache_name, pack
 from partfit.testing.datasets import BlobDataset
 
 RULE = PackRule(extent=2.0, side=48)
@@ -220,6 +222,20 @@ def test_a_folder_packed_otherwise_is_refused_and_what_differs_is_named(tmp_path
     assert content(tmp_path) == before
 
 
+def test_another_version_of_the_code_is_refused_and_has_another_name(tmp_path):
+    pack(blobs(), tmp_path, RULE, source="partfit-blobs 1.0.0")
+    with pytest.raises(InputError, match=r"source = partfit-blobs 1.0.0 \(now partfit-blobs 1.0.1\)"):
+        pack(blobs(), tmp_path, RULE, source="partfit-blobs 1.0.1")
+    cases = [
+        (blobs(), RULE, "a 1"),
+        (blobs(), RULE, "a 2"),
+        (blobs(seed=1), RULE, "a 1"),
+        (blobs(), PackRule(2.0, 49), "a 1"),
+    ]
+    assert len({cache_name(*case) for case in cases}) == len(cases)
+    assert cache_name(*cases[0]) == cache_name(blobs(), RULE, "a 1")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(
@@ -272,6 +288,43 @@ def test_samples_left_out_earlier_stop_a_run_that_is_to_stop(tmp_path):
         pack(dataset, tmp_path, RULE)
 
 
+class Mendable(BlobDataset):
+    """Blobs, of which some cannot be read until they are mended."""
+
+    broken: frozenset = frozenset()
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise SampleError(f"blobs-{index}", "expected a picture, found none.")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_samples_that_were_mended_are_packed(tmp_path, on_bad):
+    dataset = Mendable(BlobDataset.Config(2 * SHARD_SIZE + 3))
+    dataset.broken = frozenset({5, SHARD_SIZE + 1, SHARD_SIZE + 2})
+    assert len(pack(dataset, tmp_path / "mended", RULE, on_bad="skip").bad) == 3
+    whole = tmp_path / "mended" / f"shard-{2:05d}"
+    before = whole.stat()
+    dataset.broken = frozenset({5})
+    assert [bad.index for bad in pack(dataset, tmp_path / "mended", RULE, on_bad="skip").bad] == [5]
+    dataset.broken = frozenset()
+    assert pack(dataset, tmp_path / "mended", RULE, on_bad=on_bad).bad == ()
+    assert len(PackedDataset(tmp_path / "mended", dataset.scheme)) == 2 * SHARD_SIZE + 3
+    assert (whole.stat().st_ino, whole.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    pack(dataset, tmp_path / "at once", RULE)
+    assert content(tmp_path / "mended") == content(tmp_path / "at once")
+    assert not list((tmp_path / "mended").glob(".*"))
+
+
+def test_samples_that_stay_bad_are_kept_as_they_are(tmp_path):
+    dataset = Told([blobs()[0], attrs.evolve(blobs()[1], points=np.full((12, 2), np.nan))], blobs().scheme)
+    pack(dataset, tmp_path, RULE, on_bad="skip")
+    before = (tmp_path / "shard-00000").stat().st_ino
+    pack(dataset, tmp_path, RULE, on_bad="skip")
+    assert (tmp_path / "shard-00000").stat().st_ino == before
+
+
 def test_a_shard_without_any_good_sample_is_fine_but_not_a_data_set(tmp_path):
     dataset = blobs(SHARD_SIZE + 4, bad=tuple(range(SHARD_SIZE)))
     assert packed(dataset, tmp_path / "a", on_bad="skip").read([3]).ids == (f"blobs-{SHARD_SIZE + 3}",)
@@ -312,6 +365,22 @@ def test_a_reader_is_sent_by_its_name_not_by_its_pictures(tmp_path):
     assert len(sent) < reader.read(range(10)).images.nbytes / 10
     copy = pickle.loads(sent)
     assert np.array_equal(copy.read([4]).images, reader.read([4]).images)
+
+
+def test_many_shards_need_few_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_SIZE", 1)
+    told = Told([attrs.evolve(blobs()[k % 10], id=str(k)) for k in range(160)], blobs().scheme)
+    pack(told, tmp_path, PackRule(extent=2.0, side=4))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "index.json").open() as last:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 100, limits[1]))
+        try:
+            samples = PackedDataset(tmp_path, told.scheme).read(range(160))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert samples.ids == tuple(map(str, range(160)))
+    assert np.array_equal(samples.images[0], samples.images[150])
+    assert not np.array_equal(samples.images[0], samples.images[1])
 
 
 def test_what_training_needs_is_stored():

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
 from partfit.errors import ConfigError, InputError
+from partfit.geometry.crops import extract_crops
 from partfit.landmarks import Detector, Region
 from partfit.learning.crops import CropRule, RegionMap
 from partfit.learning.datasets import Sample
-from partfit.learning.regions import find_region_map
+from partfit.learning.regions import DetectedSample, find_region_map, find_regions, region_batches
+from partfit.testing.datasets import BlobDataset
 
 IMAGE = np.zeros((200, 300, 3), dtype=np.uint8)
 
@@ -23,6 +26,12 @@ class Planned(Detector):
 
 def sample(box):
     return Sample(id="s", image=IMAGE, points=np.zeros((1, 2)), box=np.array(box))
+
+
+def region_map(answers, all_boxes):
+    """The map of a detector with these answers to pictures with these boxes."""
+    samples = [sample(box) for box in all_boxes]
+    return find_region_map(find_regions(Planned(answers), samples, range(len(samples))))
 
 
 def region_for(box, scale, shift, angle):
@@ -46,7 +55,7 @@ def test_the_map_that_made_the_regions_is_found_in_spite_of_wrong_ones():
     answers[3] = []
     answers[7] = [Region((290, 190), (10, 10)), *answers[7]]
     answers[9] = [region_for(all_boxes[9], 3.0, (0.1, 0.1), 0.0)]
-    found = find_region_map(Planned(answers), [sample(box) for box in all_boxes])
+    found = region_map(answers, all_boxes)
     assert found.scale == pytest.approx(1.3)
     assert found.shift == pytest.approx((0.05, -0.1))
     assert found.spread == pytest.approx((0, 0, 0), abs=1e-9)
@@ -59,7 +68,7 @@ def test_the_spread_is_that_of_the_detector():
         [region_for(box, np.exp(rng.normal(0.1, 0.08)), rng.normal((0.0, 0.1), (0.03, 0.05)), 0.0)]
         for box in all_boxes
     ]
-    found = find_region_map(Planned(answers), [sample(box) for box in all_boxes])
+    found = region_map(answers, all_boxes)
     assert found.spread == pytest.approx((0.08, 0.03, 0.05), rel=0.1)
 
 
@@ -76,9 +85,24 @@ def test_a_crop_by_the_map_encloses_the_box():
         assert mapped.angle == angle
 
 
+def test_samples_are_cropped_by_the_regions_as_in_use():
+    dataset, rule, regions = BlobDataset(), CropRule(margin=0.1), RegionMap(1.2, (0.1, -0.05))
+    turned = Region((70.0, 60.0), (50.0, 60.0), 0.3)
+    detected = [DetectedSample(k, dataset[k].box, turned) for k in (4, 2)]
+    for k, batch in zip((4, 2), region_batches(dataset, detected, regions, rule, 48), strict=True):
+        one, crop = dataset[k], regions.crop(turned, rule, 48)
+        assert (batch.ids, batch.index.tolist()) == ((one.id,), [k])
+        np.testing.assert_allclose(batch.to_picture(batch.targets.points)[0], one.points, atol=1e-3)
+        pixels = ((batch.targets.points[0].numpy() + 0.5) * 48) - 0.5
+        np.testing.assert_allclose(crop.to_image(pixels), one.points, atol=1e-3)
+        picture = torch.tensor(one.image).permute(2, 0, 1)
+        assert torch.equal(batch.images, extract_crops(picture, [crop]) / 255)
+        np.testing.assert_allclose(batch.boxes[0], one.box, rtol=1e-6)
+
+
 def test_too_few_pairs_are_refused():
     with pytest.raises(InputError, match=r"at least 10 pictures.*found 0"):
-        find_region_map(Planned([[]] * 12), [sample((20, 20, 80, 80))] * 12)
+        region_map([[]] * 12, [(20, 20, 80, 80)] * 12)
 
 
 @pytest.mark.parametrize("margins", [(0.2, 0.1), (-0.6, 0.1)])

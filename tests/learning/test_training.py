@@ -1,22 +1,26 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from partfit.config import to_dict
-from partfit.errors import ComponentError, ConfigError
-from partfit.learning.batches import EvaluationBatches
+from partfit.errors import ComponentError, ConfigError, InputError
+from partfit.learning.batches import EvaluationBatches, TrainingBatches
 from partfit.learning.checkpoint import load_checkpoint
 from partfit.learning.curves import read_curves
 from partfit.learning.datasets import SampleError
 from partfit.learning.evaluation import evaluate
-from partfit.learning.packing import PackedDataset
+from partfit.learning.landmarker import CheckpointLandmarker
+from partfit.learning.packing import PackedDataset, PackRule, pack
 from partfit.learning.presets import preset, preset_names
+from partfit.learning.states import latest_state, save_state
+from partfit.learning.trainer import is_first
 from partfit.learning.training import prepare, train
 from partfit.learning.training_config import TrainConfig
-from partfit.learning.training_module import TrainingError
+from partfit.learning.training_module import TrainingError, TrainingModule
 from partfit.registry import Registry
 
 BACKBONE = {"name": "mobilenetv3_small_050"}
@@ -125,6 +129,81 @@ def test_a_bad_sample_stops_a_run_that_does_not_skip_it(registry, tmp_path):
     config = blobs(data={"train": {"options": {"bad": [5]}}})
     with pytest.raises(SampleError, match="blobs-5"):
         train(config, tmp_path, registry=registry)
+    layer = {"data": {"on_bad": "skip"}}
+    skipping = TrainConfig.of_layers([to_dict(config), layer])
+    report = train(skipping, tmp_path, resume=True, registry=registry)
+    assert report["data"]["train"]["samples"] == 39
+
+
+def test_a_detector_that_finds_nothing_stops_a_run_before_its_first_step(registry, tmp_path):
+    layers = {
+        "data": {"val": {"options": {"samples": 12}}},
+        "run": {"steps": 1},
+        "checkpoint": {"detector": {"name": "brightness", "options": {"threshold": 255}}},
+    }
+    with pytest.raises(InputError, match=r"at least 10 pictures .* found 0"):
+        train(blobs(**layers), tmp_path, registry=registry)
+    assert not (tmp_path / "state").exists()
+    # another one may take its place, and the part another name
+    layers["checkpoint"] = {"detector": {"name": "brightness"}, "part": "plate", "weights": "float16"}
+    train(blobs(**layers), tmp_path, resume=True, registry=registry)
+    checkpoint = load_checkpoint(tmp_path / "model.safetensors", registry=registry)
+    assert (checkpoint.part, checkpoint.regions.scale < 1) == ("plate", True)
+
+
+def test_the_report_tells_how_good_the_network_is_behind_its_detector(registry, tmp_path):
+    config = blobs(
+        data={"val": {"options": {"samples": 12}}},
+        run={"steps": 2},
+        checkpoint={"detector": {"name": "brightness"}},
+    )
+    report = train(config, tmp_path, registry=registry)
+    regions = load_checkpoint(tmp_path / "model.safetensors", registry=registry).regions
+    told = report["regions"]
+    assert (told["samples"], told["detected"]) == (12, 12)
+    assert (told["scale"], tuple(told["shift"])) == (regions.scale, regions.shift)
+    assert tuple(told["spread"]) == regions.spread
+    log_scale, x, y = regions.spread
+    assert min(regions.spread) > 0
+    assert told["region_spread"] == pytest.approx([log_scale, x / regions.scale, y / regions.scale])
+    # as the landmarker sees the regions that the detector finds
+    val = registry.create("dataset", "blobs", samples=12, seed=1)
+    landmarker = CheckpointLandmarker(
+        CheckpointLandmarker.Config(path=tmp_path / "model.safetensors", refine=0, min_score=0)
+    )
+    detector, relative, pixels = registry.create("detector", "brightness"), [], []
+    for k in range(12):
+        sample = val[k]
+        found = detector.detect([sample.image])
+        ((detection,),) = landmarker.locate([sample.image], found)
+        error = np.linalg.norm(detection.points - sample.points, axis=1).mean()
+        x0, y0, x1, y1 = sample.box
+        relative.append(error / np.sqrt((x1 - x0) * (y1 - y0)))
+        pixels.append(error / regions.crop(found[0][0], config.crop, 64).size * 64)
+    assert report["detector"]["error_box"] == pytest.approx(np.mean(relative), rel=1e-3)
+    assert report["detector"]["error_px"] == pytest.approx(np.mean(pixels), rel=1e-3)
+    assert set(report["detector"]) == {"error_box", "error_px"}
+
+
+def test_a_run_without_a_detector_says_nothing_of_one(registry, tmp_path):
+    config = blobs(data={"train": {"options": {"samples": 3}}}, run={"steps": 2})
+    report = train(config, tmp_path, registry=registry)
+    assert not {"regions", "detector"} & set(report)
+    assert report["samples"] == 2 * 3  # fewer than a batch
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_visibility_is_not_learnt_from_data_that_do_not_know_it(registry, tmp_path, part):
+    sheet, visible = {"name": "sheet", "options": {"pairs": 9}}, {"name": "visible-sheet"}
+    data = {"train": visible, "val": visible, part: sheet}
+    config = TrainConfig.of_layers(
+        [
+            {**to_dict(blobs()), "data": data},
+            {"network": {"visibility": True}, "losses": [{"name": "visibility"}]},
+        ]
+    )
+    with pytest.raises(ConfigError, match=rf"network.visibility: expected data .* none in data.{part}"):
+        train(config, tmp_path, registry=registry)
 
 
 UNREADABLE = {"train": {"name": "unreadable"}, "val": {"name": "unreadable"}}
@@ -154,6 +233,11 @@ UNREADABLE = {"train": {"name": "unreadable"}, "val": {"name": "unreadable"}}
         ),
         ({"network": {"backbone": {"name": "resnet51"}}}, ConfigError, "timm has no model"),
         ({"losses": [{"name": "edge-vertex"}]}, ComponentError, "No loss named 'edge-vertex'"),
+        (
+            {"checkpoint": {"detector": {"name": "nonsense"}}},
+            ComponentError,
+            "No detector named 'nonsense'",
+        ),
     ],
 )
 def test_what_cannot_work_fails_before_a_sample_is_read(registry, tmp_path, layers, error, message):
@@ -181,19 +265,85 @@ def test_a_folder_holds_one_run(registry, tmp_path):
 
 def test_missing_packages_are_named_with_the_command_that_brings_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    monkeypatch.delitem(sys.modules, "partfit.learning.training")
+    for module in ("training", "trainer"):
+        monkeypatch.delitem(sys.modules, f"partfit.learning.{module}")
     with pytest.raises(ComponentError, match=r'lightning.pytorch.*pip install "partfit\[train\]"'):
         import partfit.learning.training  # noqa: F401
 
 
-def test_the_network_follows_from_the_seed(registry):
+def test_the_network_and_the_losses_follow_from_the_seed(registry):
     def weights(seed):
-        network = prepare(blobs(run={"seed": seed}), registry).network
-        return torch.cat([parameter.flatten() for parameter in network.parameters()])
+        parts = prepare(blobs(run={"seed": seed}, losses=[{"name": "resll"}]), registry)
+        return [
+            torch.cat([p.flatten() for p in part.parameters()]) for part in (parts.network, *parts.losses)
+        ]
 
     with torch.random.fork_rng():
-        assert torch.equal(weights(1), weights(1))
-        assert not torch.equal(weights(1), weights(2))
+        one, same, other = weights(1), weights(1), weights(2)
+    assert len(one) == 2
+    assert all(len(values) for values in one)
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*meshgrid.*")
+def test_weight_decay_is_for_weights_alone(registry, tmp_path):
+    small = {"embed_dim": 24, "depths": [1, 1], "num_heads": [1, 2]}
+    config = TrainConfig.of_layers(
+        [
+            {**to_dict(blobs()), "data": {"train": {"name": "sheet"}, "val": {"name": "sheet"}}},
+            {
+                "network": {
+                    "backbone": {"name": "swinv2_tiny_window8_256", "options": small},
+                    "head": {"name": "spiral"},
+                },
+                "optimizer": {"weight_decay": 0.1},
+            },
+        ]
+    )
+    parts = prepare(config, registry)
+    folder = tmp_path / "packed"
+    pack(parts.train, folder, PackRule.for_training(config.crop, config.augmentation, 64))
+    data = PackedDataset(folder, parts.scheme)
+    module = TrainingModule(
+        config, parts.network, parts.losses, TrainingBatches(data, 2, 64, config.crop, config.augmentation, 0)
+    )
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in module.configure_optimizers()["optimizer"].param_groups
+        for parameter in group["params"]
+    }
+    by_name = {name: decay.pop(id(parameter)) for name, parameter in module.network.named_parameters()}
+    assert not decay
+    decayed = {name for name, value in by_name.items() if value == 0.1}
+    excepted = ("logit_scale", "cpb_mlp", "norm", "head.start")
+    assert not [name for name in decayed if name.endswith("bias") or any(part in name for part in excepted)]
+    for part in excepted:
+        assert any(part in name for name in by_name)
+    # and all maps that are no part of these
+    linear = {
+        f"{name}.weight"
+        for name, layer in module.network.named_modules()
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and "cpb_mlp" not in name
+    }
+    assert decayed == linear
+
+
+def test_what_a_killed_process_left_is_removed_with_the_next_state(tmp_path):
+    (tmp_path / ".0123456789ab.ckpt").write_bytes(b"half")
+    written = SimpleNamespace(
+        global_step=7, is_global_zero=True, save_checkpoint=lambda path: path.write_bytes(b"whole")
+    )
+    save_state(tmp_path, written)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-7.ckpt"]
+    assert latest_state(tmp_path).read_bytes() == b"whole"
+
+
+def test_the_first_process_of_a_further_machine_is_not_the_first(monkeypatch):
+    monkeypatch.delenv("NODE_RANK", raising=False)
+    assert is_first()
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert not is_first()
 
 
 #: Between them these have both heads, the Vertex-Edge loss and a flow; the others take longer.

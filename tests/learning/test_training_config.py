@@ -47,6 +47,11 @@ def test_a_small_configuration_is_filled_up_and_round_trips(tmp_path):
         ({"losses": [{"name": "a", "weight": 0}]}, r"losses\[0\]: weight: expected a number above 0"),
         ({"data": {"train": "blobs"}}, "data.train: expected .*table"),
         ({"checkpoint": {"side": "both"}}, "checkpoint.side: expected"),
+        ({"checkpoint": {"side": "right"}}, "pictures of right parts .* cannot be flipped"),
+        (
+            {"checkpoint": {"side": "left"}, "augmentation": {"horizontal_flip": 0.0, "vertical_flip": 0.1}},
+            "pictures of left parts .* cannot be flipped",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(layer, message):
@@ -104,6 +109,26 @@ def test_a_file_is_laid_over_a_preset_and_single_keys_over_both(tmp_path):
         read_config(str(file), "thesis", ["run.stesp=1"])
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):
         read_config(str(file), "thesis", ["run.steps"])
+
+
+def test_paths_in_a_file_mean_the_same_from_every_folder(tmp_path, monkeypatch):
+    file = tmp_path / "config.toml"
+    file.write_text(
+        "[data]\ntrain = {name = 'dad3dheads', options = {root = 'heads', topology = 'anny-head'}}\n"
+        "val = {name = 'synthetic', options = {model = {name = 'flame', options = {path = 'f.pkl'}}}}\n"
+        "[network.backbone]\nname = 'resnet10t'\noptions.pretrained_cfg_overlay = {file = 'w.pth', x = 1}\n"
+        "[network]\nhead.name = 'spiral'\n[[losses]]\nname = 'vertex-edge'\n"
+        "[run]\nsteps = 1\n[checkpoint]\ndetector.name = 'mediapipe-face'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = read_config("config.toml")
+    assert config.data.train.options == {"root": str(tmp_path / "heads"), "topology": "anny-head"}
+    model = {"name": "flame", "options": {"path": str(tmp_path / "f.pkl")}}
+    assert config.data.val.options == {"model": model}
+    overlay = {"file": str(tmp_path / "w.pth"), "x": 1}
+    assert config.network.backbone.options == {"pretrained_cfg_overlay": overlay}
+    monkeypatch.chdir("/")
+    assert read_config(str(file)).data.train.options["root"] == "/heads"  # paths count from where one works
 
 
 def test_the_preset_of_the_thesis():

@@ -6,6 +6,7 @@ from partfit_anny.embeddings import (
     anny_face_ears,
     hand21_left,
     hand21_right,
+    ibug51,
     ibug68,
     mediapipe468,
     mediapipe478,
@@ -38,6 +39,11 @@ class TestMediapipe478(_OnAnny):
 class TestIbug68(_OnAnny):
     def make(self):
         return ibug68()
+
+
+class TestIbug51(_OnAnny):
+    def make(self):
+        return ibug51()
 
 
 class TestDense(_OnAnny):

@@ -351,6 +351,25 @@ def test_a_grey_picture_becomes_rgb(folder, indices):
 # data sets that cannot be used
 
 
+@pytest.mark.parametrize("name", ["img_path", "annotation_path"])
+@pytest.mark.parametrize("make", ["absolute", "up", "up on Windows", "drive"])
+def test_paths_that_leave_the_data_set_are_refused(folder, indices, name, make):
+    """Though the files are there: a list says what lies in the data set, not what else the machine holds."""
+    kept = {"img_path": "images/one.png", "annotation_path": "annotations/one.json"}[name]
+    path = {
+        "absolute": str(folder.root / "train" / kept),
+        "up": f"train/../train/{kept}",
+        "up on Windows": rf"train\..\train\{kept}",
+        "drive": rf"C:\train\{kept}",
+    }[make]
+    folder.lists["train"][0][name] = path
+    folder.write_list("train")
+    dataset = load(folder, indices)
+    with pytest.raises(SampleError, match=f"'one': {name}: expected a path that stays in"):
+        dataset[0]
+    assert dataset[1].id == "two"
+
+
 def test_the_root_must_be_the_data_set(tmp_path, folder, indices):
     with pytest.raises(ConfigError, match=r"root: missing.*CC BY-NC-SA"):
         partfit.create("dataset", "dad3dheads")

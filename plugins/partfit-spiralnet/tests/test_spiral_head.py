@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import nn
 
 import partfit
@@ -50,7 +51,8 @@ def test_the_numbers_are_those_of_the_equations(length, dilation):
             U = Q_u @ X
             conv = np.array([A @ np.concatenate([U[j] for j in S[i]]) + b for i in range(len(U))])
             X = np.where(conv > 0, conv, np.exp(conv) - 1)
-        expected.append(X @ module.to_landmarks.weight.detach().numpy().T + module.start.detach().numpy())
+        start = module.start.detach().numpy().reshape(-1, 5)
+        expected.append(X @ module.to_landmarks.weight.detach().numpy().T + start)
     # the weights of Q_u are kept in float32
     np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=0, atol=1e-6)
 
@@ -103,14 +105,25 @@ def test_the_mean_shape_is_the_bias():
     module = build(outputs=5)
     mean = torch.rand(1990, 2) - 0.5
     module.initialise(mean, torch.zeros(0, 1990, 2))
-    assert torch.equal(module.start[:, :2], mean)
-    away = (module(features(8)) - module.start).std()
+    start = module.start.view(1990, 5)
+    assert torch.equal(start[:, :2], mean)
+    away = (module(features(8)) - start).std()
     assert 1e-4 < away < 0.02
+
+
+def test_weight_decay_finds_the_weights_of_layers_alone():
+    """By the usual rule, that of timm: biases are what has one dimension."""
+    module = build()
+    without, decayed = param_groups_weight_decay(module, 0.1)
+    weights = {m.weight for m in module.modules() if isinstance(m, nn.Linear)}
+    assert set(decayed["params"]) == weights
+    assert without["weight_decay"] == 0
+    assert any(parameter is module.start for parameter in without["params"])
 
 
 def test_neighbours_get_similar_numbers_before_any_training():
     """The decoder is smooth on the mesh: the difference along an edge is well below that of any two."""
-    raw = (module := build())(features(16)) - module.start
+    raw = (module := build())(features(16)) - module.start.view(1990, 4)
     i, j = topology.edges(FACE.triangles).T
     apart = torch.randperm(len(i), generator=torch.Generator().manual_seed(0)).numpy()
     near, far = (raw[:, i] - raw[:, j]).square().mean(), (raw[:, i] - raw[:, j[apart]]).square().mean()

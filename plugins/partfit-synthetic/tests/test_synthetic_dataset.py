@@ -84,6 +84,23 @@ def test_points_are_projections_and_the_box_is_around_them():
         assert sample.box.tolist() == [*sample.points.min(0), *sample.points.max(0)]
 
 
+def test_the_box_may_be_that_of_some_landmarks():
+    """Of those next to the points of another scheme, whose own box is about the same."""
+    read = dataset(scheme="anny-face-ears", box="ibug51", looks=BARE, views={"fill": (0.3, 0.35)})
+    inner = partfit.default_registry().create("embedding", "anny-head/ibug51")
+    assert read.boxed is not None
+    assert dataset().boxed is None
+    for sample in (read[i] for i in range(3)):
+        boxed = sample.points[read.boxed]
+        np.testing.assert_array_equal(sample.box, np.concatenate([boxed.min(axis=0), boxed.max(axis=0)]))
+        assert sample.vertices is not None
+        seen = inner.apply(sample.vertices) @ sample.intrinsics.T
+        pixels = seen[:, :2] / seen[:, 2:]
+        expected = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+        np.testing.assert_allclose(sample.box, expected, atol=0.05 * max(np.ptp(pixels, axis=0)))
+        assert 0.3 * 48 < max(np.ptp(boxed, axis=0)) < 0.35 * 48
+
+
 def test_views_are_as_asked_for():
     config = {
         "yaw": 0.5,
@@ -172,7 +189,7 @@ def test_pictures_are_not_blank_and_expressions_differ():
     read = dataset(looks=BARE, size=32, length=40)
     samples = [read[i] for i in range(40)]
     assert np.median([sample.image.std() for sample in samples]) > 25
-    kinds = {sample.attributes["expression"] for sample in samples}
+    kinds = {sample.attributes["expression kind"] for sample in samples}
     assert {"broad smile", "laugh", "talk", "neutral"} <= kinds
 
 
@@ -186,6 +203,11 @@ def test_backgrounds_come_from_a_folder(tmp_path: Path):
 def test_what_cannot_be_built_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="not a folder"):
         dataset(backgrounds=str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match="no picture"):
+        dataset(backgrounds=str(tmp_path))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken\.png cannot be read"):
+        dataset(backgrounds=str(tmp_path))
     with pytest.raises(NoEmbeddingError, match="no-such-scheme"):
         _ = dataset(scheme="no-such-scheme").scheme
     with pytest.raises(ConfigError, match="hair"):

@@ -7,7 +7,15 @@ import pytest
 import trimesh
 
 from partfit_synthetic.noise import noise, smoothstep
-from partfit_synthetic.scene import Samples, Scene, directions_through, from_camera, normals_of
+from partfit_synthetic.scene import (
+    Hits,
+    Samples,
+    Scene,
+    directions_through,
+    from_camera,
+    normals_of,
+    rays_of_pixels,
+)
 from partfit_synthetic.shading import Lights, illuminate, random_lights
 
 
@@ -81,12 +89,47 @@ def test_samples_average_to_pixels():
     uneven = np.zeros((4, 4), dtype=bool)
     uneven[1, 2] = uneven[3, 3] = True
     samples = Samples.of(uneven)
-    assert len(samples.places) == 14 + 8
-    # a ramp is the same however often it is sampled
-    ramp = samples.picture(samples.places)
     x, y = np.meshgrid(np.arange(4), np.arange(4))
+    middles = np.stack([x.ravel(), y.ravel()], axis=1)[samples.once]
+    assert (len(middles), len(samples.quarters)) == (14, 8)
+    # a ramp is the same however often it is sampled
+    ramp = samples.picture(np.concatenate([middles, samples.quarters]))
     np.testing.assert_allclose(ramp[..., 0], x)
     np.testing.assert_allclose(ramp[..., 1], y)
+
+
+def test_rays_go_on_behind_what_they_met():
+    scene = Scene([ball((0, 0, 2.0)), ball((0, 0, 1.0), 0.05)])
+    rays = rays_of_pixels(3, 100.0, np.array([1.0, 1.0]))
+    hits, owners = scene.cast(rays), []
+    while len(hits.ray):
+        owners.append(hits.owner[hits.ray == 4].item())
+        depth = hits.distance[hits.ray == 4].item()
+        hits = scene.cast_beyond(rays, hits)
+    assert owners == [1, 1, 0, 0]
+    assert depth == pytest.approx(2.1, abs=1e-3)
+
+
+def test_rays_of_pixels_go_through_their_middles():
+    y, x = np.divmod(np.arange(9), 3)
+    expected = directions_through(np.stack([x, y], axis=1), 50.0, np.array([0.3, 7.0]))
+    np.testing.assert_allclose(rays_of_pixels(3, 50.0, np.array([0.3, 7.0]))[:, 3:], expected, atol=1e-6)
+
+
+def test_samples_of_a_pixel_share_a_colour_where_they_show_one_surface():
+    uneven = np.array([[True, False], [False, True]])
+    samples = Samples.of(uneven)
+    # two pixels with one sample, then two with four: the first shows two meshes, the second is fine
+    hits = Hits(
+        np.arange(10),
+        np.array([1, 1, 1, 1.5, 1.001, 1, 1, 1, 1, 1], dtype=np.float32),
+        np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
+        np.zeros(10, dtype=np.int32),
+        np.zeros((10, 3), dtype=np.float32),
+    )
+    fine = np.array([False, False, False, True])
+    assert samples.alike(hits, fine, 0.1).tolist() == [0, 1, 2, 3, 2, 5, 6, 7, 8, 9]
+    assert samples.alike(hits, ~fine, 0.1).tolist() == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
 
 
 def test_noise_is_standard_and_repeats_exactly():

@@ -201,13 +201,18 @@ def _with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
 
 
 def absolute_options(kind: str, choice: Choice) -> Choice:
-    """A component whose options of the type `Path` are absolute; as it is where its options are at fault."""
+    """A component whose options of the type `Path` are absolute; as it is where its options are at fault.
+
+    So are those of components among its options, as of a data set's `model`.
+    """
     from pathlib import Path
 
     import attrs
 
     from partfit.config import from_dict
     from partfit.errors import PartfitError
+    from partfit.pipeline_config import Choice
+    from partfit.plugins import KINDS
     from partfit.registry import default_registry
 
     try:
@@ -222,6 +227,8 @@ def absolute_options(kind: str, choice: Choice) -> Choice:
             options[key] = absolute(str(value))
         elif isinstance(value, dict) and value and all(isinstance(one, Path) for one in value.values()):
             options[key] = {name: absolute(str(one)) for name, one in value.items()}
+        elif isinstance(value, Choice) and value.options and key in KINDS:
+            options[key] = {"name": value.name, "options": absolute_options(key, value).options}
     return attrs.evolve(choice, options=options)
 
 

@@ -12,6 +12,7 @@ import click
 from partfit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from partfit.learning.backbones import BackboneConfig
     from partfit.learning.training import Progress
     from partfit.learning.training_config import TrainConfig
 
@@ -41,7 +42,8 @@ def train(
 
     chosen = read_config(config, preset, settings)
 
-    from partfit.learning.training import MODEL_FILE, train
+    from partfit.learning.runs import MODEL_FILE
+    from partfit.learning.training import train
 
     with _bars() as progress:
         report = train(chosen, out, resume=resume, device=device, progress=progress)
@@ -51,6 +53,9 @@ def train(
         click.echo(f"{name}: {data['samples']} samples, {data['bad']} left out")
     figures = ", ".join(f"{name} {value:.4g}" for name, value in report["metrics"].items())
     click.echo(f"{report['steps']} steps, {report['seconds']:.0f} s: {figures}")
+    if "detector" in report:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in report["detector"].items())
+        click.echo(f"in the regions of the detector: {figures}")
     click.echo(f"wrote {Path(out) / MODEL_FILE}")
 
 
@@ -88,15 +93,42 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     import attrs
 
     from partfit.cli.pipelines import absolute, absolute_options
+    from partfit.pipeline_config import Choice
 
-    data = config.data
+    data, network, detector = config.data, config.network, config.checkpoint.detector
     data = attrs.evolve(
         data,
         train=absolute_options("dataset", data.train),
         val=absolute_options("dataset", data.val),
         cache=None if data.cache is None else absolute(data.cache),
     )
-    return attrs.evolve(config, data=data)
+    network = attrs.evolve(
+        network,
+        backbone=_with_absolute_weights(network.backbone),
+        head=absolute_options("head", network.head),
+        likelihood=absolute_options("loss", network.likelihood),
+    )
+    losses = tuple(
+        attrs.evolve(term, options=absolute_options("loss", Choice(term.name, term.options)).options)
+        for term in config.losses
+    )
+    if detector is not None:
+        detector = absolute_options("detector", detector)
+    checkpoint = attrs.evolve(config.checkpoint, detector=detector)
+    return attrs.evolve(config, data=data, network=network, losses=losses, checkpoint=checkpoint)
+
+
+def _with_absolute_weights(backbone: BackboneConfig) -> BackboneConfig:
+    """The backbone with the path of a file of pretrained weights made absolute."""
+    import attrs
+
+    from partfit.cli.pipelines import absolute
+
+    overlay = backbone.options.get("pretrained_cfg_overlay")
+    if not (isinstance(overlay, dict) and isinstance(overlay.get("file"), str)):
+        return backbone
+    options = {**backbone.options, "pretrained_cfg_overlay": {**overlay, "file": absolute(overlay["file"])}}
+    return attrs.evolve(backbone, options=options)
 
 
 @contextlib.contextmanager

@@ -316,8 +316,9 @@ def mirror_vertices(
 ) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "3 3"]]:
     """The vertices and the camera of a picture that an affine map with a reflection was applied to.
 
-    The reflection M of the picture becomes one of space, D = diag(-1, 1, 1), so that what is left of the
-    camera, M K D, reverses no axis alone: M K X = (M K D)(D X).
+    The reflection M of the picture becomes one of space, D = diag(-1, 1, 1), or diag(1, -1, 1) where M turns
+    the picture upside down and not left to right, so that what is left of the camera, M K D, has positive
+    focal lengths: M K X = (M K D)(D X).
 
     Args:
         vertices: X, camera frame.
@@ -325,7 +326,7 @@ def mirror_vertices(
         image_map: M, homogeneous, from pixels of the picture to those of the mirrored one.
         mirror: Vertices in the order in which the mirrored part shows them.
     """
-    D = np.diag([-1.0, 1.0, 1.0])
+    D = np.diag([-1.0, 1.0, 1.0] if image_map[0, 0] < 0 else [1.0, -1.0, 1.0])
     return vertices[mirror] @ D, image_map @ intrinsics @ D
 
 

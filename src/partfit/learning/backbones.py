@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -17,6 +18,14 @@ from partfit.text import closest, one_line
 
 #: Mean and standard deviation of ImageNet's pictures, RGB in [0, 1]: for models that name no others.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: Arguments of `timm.create_model` that say where weights come from, and what else it reads.
+_WEIGHTS = frozenset(
+    {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
+    | {"pretrained_filter_fn", "pretrained_model_args", "pretrained_strict"}
+)
+#: A name of something that timm knows, such as a layer; no path or address.
+_NAME = re.compile(r"[A-Za-z0-9_+.-]*")
 
 #: What a model that cannot see crops of some size may raise.
 _SIZE_ERRORS = (AssertionError, RuntimeError, ValueError, TypeError, IndexError, ZeroDivisionError)
@@ -38,6 +47,35 @@ class BackboneConfig:
     pretrained: bool = False
     features: Literal["vector", "spatial"] = "vector"
     options: dict[str, Any] = attrs.field(factory=dict)
+
+    def without_weights(self) -> BackboneConfig:
+        """The same model, which asks for no weights: they are kept elsewhere."""
+        options = {name: value for name, value in self.options.items() if name not in _WEIGHTS}
+        return attrs.evolve(self, pretrained=False, options=options)
+
+    def check_foreign(self) -> None:
+        """Check a configuration of a file that anybody may have written: timm is to read nothing by it.
+
+        Raises:
+            ConfigError: if an option says where weights come from, or a value is no number and no plain name.
+        """
+        for name, value in self.options.items():
+            if name in _WEIGHTS or not _is_plain(value):
+                raise ConfigError(
+                    f"backbone.options.{name}: expected a number or a name that says how the model is built, "
+                    f"found {value!r:.100}. A file must not make timm read others."
+                )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value consists of numbers and plain names."""
+    if isinstance(value, dict):
+        return all(name not in _WEIGHTS and _is_plain(member) for name, member in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(member) for member in value)
+    if isinstance(value, str):
+        return _NAME.fullmatch(value) is not None
+    return isinstance(value, int | float)
 
 
 class Backbone(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -142,6 +142,7 @@ class BatchSampler:
     less than a batch, is left out.
 
     Attributes:
+        size: Samples in each batch.
         steps_per_epoch: Batches in an epoch.
     """
 
@@ -149,8 +150,8 @@ class BatchSampler:
         """Of n samples; if they are fewer than a batch, each batch holds all of them."""
         if n < 1 or batch_size < 1:
             raise ConfigError(f"Expected samples and a batch size >= 1, found {n} and {batch_size}.")
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.steps_per_epoch = max(1, n // batch_size)
+        self.n, self.size, self.seed = n, min(n, batch_size), seed
+        self.steps_per_epoch = n // self.size
         self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
 
     def batch(self, step: int) -> Int[np.ndarray, " batch"]:
@@ -159,7 +160,7 @@ class BatchSampler:
         if epoch != self._epoch:
             self._order = torch.randperm(self.n, generator=seeded(self.seed, _ORDER, epoch)).numpy()
             self._epoch = epoch
-        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self._order[position * self.size : (position + 1) * self.size]
 
 
 class TrainingBatches(TorchDataset[Batch]):
@@ -220,6 +221,10 @@ class EvaluationBatches(TorchDataset[Batch]):
         rows = range(k * self.batch_size, min(len(self.packed), (k + 1) * self.batch_size))
         return make_batch(self.packed, rows, self.crop, self.resolution)
 
+    def on(self, device: Any) -> Iterator[Batch]:
+        """All batches in their order, on a device."""
+        return (self[k].to(device) for k in range(len(self)))
+
 
 def shape_statistics(
     packed: PackedDataset,
@@ -258,7 +263,7 @@ def shape_statistics(
         return mean.float().unflatten(0, (-1, 2)), points.new_zeros((0, *points.shape[1:]))
     # X^T v / sqrt(n) is a direction times its deviation for each eigenvector v of X X^T
     _, vectors = scipy.linalg.eigh((X @ X.T / n).numpy(), subset_by_index=[n - count, n - 1])
-    scaled = torch.from_numpy(np.ascontiguousarray(vectors[:, ::-1].T)) @ X / n**0.5
+    scaled = torch.from_numpy(vectors.T[::-1].copy()) @ X / n**0.5
     largest = scaled.gather(1, scaled.abs().argmax(dim=1, keepdim=True))
     scaled = scaled * torch.where(largest < 0, -1.0, 1.0)  # eigenvectors have no sign of their own
     return mean.float().unflatten(0, (-1, 2)), scaled.float().unflatten(1, (-1, 2))

@@ -1,17 +1,17 @@
 """Trained networks as files: all that is needed to use one, in a single safetensors file.
 
 The tensors are the network's weights under `network.NAME` (the likelihood's flow among them), the arrays of
-the landmark scheme under `scheme.NAME` and the mean shape under `shape`. The rest is JSON in the metadata,
-under the key `partfit`: format and version, part, scheme, network configuration, crop rule, region map,
-calibration, the distributions that the components came from, facts about the training, and a digest of it
-all. Nothing in such a file is ever run.
+the landmark scheme under `scheme.NAME`, the mean shape under `shape`, and `boxed`. The rest is JSON in the
+metadata, under the key `partfit`: format and version, part, scheme, network configuration, crop rule, region
+map, calibration, the distributions that the components came from, facts about the training, and a digest of
+it all. Nothing in such a file is ever run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,16 @@ import attrs
 import numpy as np
 import safetensors.numpy
 import torch
+from torch import nn
 
-from partfit.arrays import reals
+from partfit.arrays import integers, reals
 from partfit.config import from_dict, to_dict
 from partfit.errors import ComponentError, InputError, ModelFileError, OutputError, PartfitError, ShapeError
 from partfit.files import atomic_write
 from partfit.landmarks import LandmarkScheme
 from partfit.learning.calibration import Calibration
 from partfit.learning.crops import CropRule, RegionMap
+from partfit.learning.datasets import check_boxed
 from partfit.learning.networks import LandmarkNetwork, NetworkConfig
 from partfit.model_files import home_path, read_regular_file, safetensors_content
 from partfit.registry import Registry, default_registry
@@ -35,7 +37,7 @@ from partfit.safe_pickle import Budget
 _FORMAT, _VERSION = "partfit-checkpoint", 1
 _EXPECTED = "a checkpoint of a landmark network (.safetensors)"
 _HINT = "`partfit train` writes such files; its states, for going on with a training, are others."
-_NETWORK, _SCHEME, _SHAPE = "network.", "scheme.", "shape"
+_NETWORK, _SCHEME, _SHAPE, _BOXED = "network.", "scheme.", "shape", "boxed"
 
 
 @attrs.frozen(eq=False)
@@ -44,18 +46,20 @@ class Checkpoint:
 
     Attributes:
         network: The network; it knows its configuration and its landmark scheme.
-        shape: (L, 2) mean of the landmarks in the crops of the training data, crop units: what a further crop
-            is aligned by.
+        shape: (L, 2) typical places of the landmarks in the crops of the training data, crop units: what a
+            further crop is aligned by, see `partfit.learning.shapes.typical_shape`.
         crop: From boxes to crops.
         regions: From the regions of the detector that it was made for to boxes.
         calibration: From its scales to standard deviations.
         part: Name of the part, for example `face`; or empty.
         side: The side of the parts in the training crops, `left` or `right`; None where they have none.
         facts: About its training, as JSON can hold them.
+        boxed: Indices of the landmarks around which the boxes of the training data lie, see
+            `partfit.learning.datasets.Dataset.boxed`; None: all.
 
     Raises:
         ShapeError: if `shape` has another shape.
-        InputError: if `shape` is not finite, or the side is none.
+        InputError: if `shape` is not finite, the side is none, or `part` or `facts` are of another kind.
     """
 
     network: LandmarkNetwork = attrs.field(repr=False)
@@ -66,14 +70,22 @@ class Checkpoint:
     part: str = ""
     side: str | None = None
     facts: Mapping[str, Any] = attrs.field(factory=dict)
+    boxed: np.ndarray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(integers), repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.shape.shape != (len(self.scheme), 2):
             raise ShapeError("shape of a checkpoint", f"({len(self.scheme)}, 2)", self.shape.shape)
         if not np.isfinite(self.shape).all():
             raise InputError("The mean shape of a checkpoint must be finite.")
+        check_boxed(self.boxed, self.scheme)
         if self.side not in (None, "left", "right"):
             raise InputError(f"The side of a checkpoint is 'left', 'right' or None, found {self.side!r}.")
+        if not isinstance(self.part, str):
+            raise InputError(f"The part of a checkpoint is a name, found {self.part!r}.")
+        if not isinstance(self.facts, Mapping):
+            raise InputError(f"The facts of a checkpoint are a table, found {self.facts!r}.")
 
     @property
     def scheme(self) -> LandmarkScheme:
@@ -93,8 +105,9 @@ def save_checkpoint(
     Args:
         checkpoint: What to write.
         path: The file, `.safetensors`.
-        weights: `float16` halves the file: the weights of layers are rounded to it; biases, normalisation and
-            numbers beyond its range stay as they are. A network that was read is float32 in any case.
+        weights: `float16` halves the file: the weights of linear layers and convolutions are rounded to it;
+            all else, and weights beyond its range, stay as they are. A network that was read is float32 in
+            any case.
         registry: Where its components come from; by default the installed plugins.
 
     Raises:
@@ -105,8 +118,11 @@ def save_checkpoint(
     if path.suffix != ".safetensors":
         raise OutputError(f"Cannot write {path}: expected a name that ends in .safetensors.")
     arrays = {_SHAPE: checkpoint.shape}
+    if checkpoint.boxed is not None:
+        arrays[_BOXED] = checkpoint.boxed
+    halved = _layer_weights(checkpoint.network) if weights == "float16" else ()
     for name, value in checkpoint.network.state_dict().items():
-        arrays[_NETWORK + name] = _stored(name, value.detach().cpu().numpy(), weights)
+        arrays[_NETWORK + name] = _stored(name, value.detach().cpu().numpy(), halved)
     about: dict[str, Any] = {}
     for field in attrs.fields(LandmarkScheme):
         value = getattr(checkpoint.scheme, field.name)
@@ -116,6 +132,7 @@ def save_checkpoint(
             about[field.name] = value
     arrays = {name: np.array(array, order="C") for name, array in sorted(arrays.items())}
     config = checkpoint.network.config
+    config = attrs.evolve(config, backbone=config.backbone.without_weights())
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -138,7 +155,8 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, *, registry: Registry | None = None) -> Checkpoint:
     """Read a checkpoint. Its network is on the CPU and in evaluation mode.
 
-    The network's configuration no longer asks for pretrained weights: it has its own.
+    The network's configuration asks for no pretrained weights: it has its own. Nothing but the file is read,
+    and torch's global random numbers stay where they are.
 
     Args:
         path: The file; may begin with `~`.
@@ -155,7 +173,9 @@ def load_checkpoint(path: str | Path, *, registry: Registry | None = None) -> Ch
     try:
         return _made(header, arrays, registry)
     except ComponentError as error:
-        sources = ", ".join(f"{kind} of {source}" for kind, source in header["components"].items())
+        components = header.get("components")
+        known = components.items() if isinstance(components, dict) else ()
+        sources = ", ".join(f"{kind} of {source}" for kind, source in known) or "nothing that it names"
         raise ComponentError(f"{path}: {error} The network was made with: {sources}.") from error
     except (PartfitError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         found = f"one that cannot be used with this version: {type(error).__name__}: {error}"
@@ -169,13 +189,10 @@ def _made(
     about: dict[str, Any] = {key: value for key, value in header["scheme"].items() if key != "hash"}
     scheme = LandmarkScheme(**about | _under(_SCHEME, arrays))
     config = from_dict(NetworkConfig, header["network"], "network")
-    config = attrs.evolve(config, backbone=attrs.evolve(config.backbone, pretrained=False))
-    network = LandmarkNetwork(config, scheme, registry)
-    own = network.state_dict()
-    state = {name: torch.tensor(array) for name, array in _under(_NETWORK, arrays).items()}
-    network.load_state_dict({n: v.to(own[n].dtype) if n in own else v for n, v in state.items()})
+    config.backbone.check_foreign()
+    config = attrs.evolve(config, backbone=config.backbone.without_weights())
     return Checkpoint(
-        network.eval(),
+        _network(config, scheme, _under(_NETWORK, arrays), registry).eval(),
         arrays[_SHAPE],
         from_dict(CropRule, header["crop"], "crop"),
         from_dict(RegionMap, header["regions"], "regions"),
@@ -183,7 +200,39 @@ def _made(
         header["part"],
         header["side"],
         header["facts"],
+        arrays.get(_BOXED),
     )
+
+
+def _network(
+    config: NetworkConfig,
+    scheme: LandmarkScheme,
+    weights: Mapping[str, np.ndarray],
+    registry: Registry | None,
+) -> LandmarkNetwork:
+    """The network of a configuration with given weights.
+
+    It is first built without memory: a small file whose configuration asks for a large network is refused
+    before that is made.
+
+    Raises:
+        InputError: if its weights are others.
+    """
+    found = {name: array.shape for name, array in weights.items()}
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            _check_weights(LandmarkNetwork(config, scheme, registry), found)
+        network = LandmarkNetwork(config, scheme, registry)
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+    return network
+
+
+def _check_weights(network: LandmarkNetwork, found: Mapping[str, tuple[int, ...]]) -> None:
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name in sorted(expected.keys() | found.keys()):
+        one, other = (str(shapes.get(name, "none")) for shapes in (expected, found))
+        if one != other:
+            raise InputError(f"Expected weights {name!r} of the shape {one}, found {other}.")
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -210,13 +259,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def _stored(name: str, array: np.ndarray, weights: str) -> np.ndarray:
+def _layer_weights(network: nn.Module) -> set[str]:
+    """The names of the weights of linear layers and convolutions."""
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, layers)}
+
+
+def _stored(name: str, array: np.ndarray, halved: Collection[str]) -> np.ndarray:
     """A weight as the file holds it."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(
             f"Expected finite weights, found NaN or infinity in {name!r}: training has diverged."
         )
-    if weights == "float16" and array.dtype.kind == "f" and array.ndim >= 2:
+    if name in halved:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         return half if np.isfinite(half).all() else array

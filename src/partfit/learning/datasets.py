@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 import numpy as np
+from jaxtyping import Int
 
 from partfit.arrays import reals
 from partfit.component import Component
@@ -104,6 +105,15 @@ class Dataset(Component):
     def scheme(self) -> LandmarkScheme:
         """The scheme of the points of its samples."""
 
+    @property
+    def boxed(self) -> Int[np.ndarray, " boxed"] | None:
+        """Indices of the landmarks that the boxes of its samples enclose tightly.
+
+        None where that is all of them, or boxes follow another rule. A network's further looks at a part take
+        the box around these.
+        """
+        return None
+
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
@@ -116,3 +126,14 @@ class Dataset(Component):
             SampleError: if this sample cannot be used; others may be.
             IndexError: if there is no such index.
         """
+
+
+def check_boxed(boxed: np.ndarray | None, scheme: LandmarkScheme) -> None:
+    """Raise InputError unless `boxed` is None or names landmarks of a scheme."""
+    if boxed is None:
+        return
+    n = len(scheme)
+    if boxed.ndim != 1 or not len(boxed) or boxed.min() < 0 or boxed.max() >= n:
+        raise InputError(
+            f"The boxed landmarks of {scheme.name!r} must be indices in 0..{n - 1}, at least one."
+        )

@@ -81,6 +81,8 @@ class Head(Component):
     def module(self, features: FeatureShape, scheme: LandmarkScheme, outputs: int) -> HeadModule:
         """The head for features of a shape and landmarks of a scheme, with `outputs` numbers a landmark.
 
+        It is also built on torch's device `meta`, where tensors have shapes but no values.
+
         Raises:
             InputError: if the scheme lacks what the head needs, such as triangles.
         """

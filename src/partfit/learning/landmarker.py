@@ -17,6 +17,8 @@ from partfit.errors import ConfigError, InputError
 from partfit.geometry.crops import Crop, extract_crops
 from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region
 from partfit.learning.checkpoint import Checkpoint, load_checkpoint
+from partfit.learning.devices import check_device
+from partfit.learning.shapes import box_of, similarity
 
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
@@ -65,9 +67,10 @@ class NetworkLandmarker(Landmarker):
     """Places the landmarks that a network was trained for.
 
     The first crop is the region's, by way of the region map and the crop rule of the checkpoint. With
-    `refine`, the checkpoint's mean shape is laid on the points that were found, by the similarity of least
-    squares weighted by their confidence; where it puts the middle, the side and the axes of the training crop
-    is the next crop. So roll is taken out, and what a region lacks in precision.
+    `refine`, the next crop lies to the box around the points that were found as the crops of training lie to
+    theirs. It is turned as the part is: by the angle of the similarity that takes the checkpoint's shape to
+    the points, by least squares weighted by their confidence. So roll is taken out, and what a region lacks
+    in precision.
 
     Position and scale are the network's, the scale as the calibration of the checkpoint makes standard
     deviations of it: where visibility is predicted, hidden landmarks have larger ones. The confidence is
@@ -100,7 +103,7 @@ class NetworkLandmarker(Landmarker):
 
         refine: int = 1
         flips: bool = False
-        min_score: float = 0.25
+        min_score: float = 0.4
         batch_size: int = 16
         device: str = "cpu"
 
@@ -118,10 +121,11 @@ class NetworkLandmarker(Landmarker):
         """Load the network.
 
         Raises:
-            ConfigError: if `flips` is asked for and cannot be.
+            ConfigError: if `flips` is asked for and cannot be, or this machine has no such device.
             InputError: as `load_checkpoint`.
         """
         super().__init__(config)
+        check_device(self.config.device)
         self.checkpoint = self._load()
         if self.config.flips and (not self._is_own_mirror or self.checkpoint.side is not None):
             raise ConfigError(
@@ -194,13 +198,18 @@ class NetworkLandmarker(Landmarker):
         return attrs.evolve(regions.crop(region, rule, self._resolution), mirror=mirror)
 
     def _aligned(self, seen: _Seen) -> Crop:
-        """The crop in which the part lies as it does in training, on average."""
-        scale, angle, middle = _similarity(self.checkpoint.shape, seen.points, seen.confidence)
-        crop = seen.look.crop
-        center = crop.to_image(_crop_pixels(middle, self._resolution))
-        x, y = center.tolist()
+        """The crop that training would have taken around what was found, had it been upright."""
+        shape, crop = self.checkpoint.shape, seen.look.crop
+        angle = np.angle(similarity(shape, seen.points, seen.confidence))
+        c, s = np.cos(angle), np.sin(angle)
+        turn = np.array([[c, -s], [s, c]])  # from the axes of the upright part to those of the crop
+        boxed = slice(None) if self.checkpoint.boxed is None else self.checkpoint.boxed
+        middle, side = box_of(seen.points[boxed] @ turn)
+        usual_middle, usual_side = box_of(shape[boxed])
+        scale = np.clip(side / usual_side, *_GROWTH) if usual_side > 0 else 1.0
+        center = crop.to_image(_crop_pixels(turn @ (middle - scale * usual_middle), self._resolution))
         turned = crop.angle - angle if crop.mirror else crop.angle + angle
-        return attrs.evolve(crop, center=(x, y), size=crop.size * scale, angle=turned)
+        return attrs.evolve(crop, center=center, size=crop.size * scale, angle=turned)
 
     def _see(self, images: Sequence[np.ndarray], looks: Sequence[_Look]) -> list[_Seen]:
         """What the network says of some crops, those of a picture beside each other."""
@@ -279,21 +288,3 @@ def _planes(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 heig
 def _crop_pixels(points: Float[np.ndarray, "*batch 2"], resolution: int) -> Float[np.ndarray, "*batch 2"]:
     """Points in crop units as crop pixels."""
     return (points + 0.5) * resolution - 0.5
-
-
-def _similarity(
-    shape: Float[np.ndarray, "n 2"], points: Float[np.ndarray, "n 2"], weight: Float[np.ndarray, " n"]
-) -> tuple[float, float, Float[np.ndarray, " 2"]]:
-    """Scale, angle and shift of the similarity that takes a shape to points, by weighted least squares.
-
-    The scale is kept within `_GROWTH`. Source: Umeyama 1991, in the plane, in complex numbers.
-    """
-    w = weight + 1e-9  # where nothing is certain, all is the same
-    w = w / w.sum()
-    m, p = (array[:, 0] + 1j * array[:, 1] for array in (shape, points))
-    m0, p0 = (w * m).sum(), (w * p).sum()
-    spread = (w * abs(m - m0) ** 2).sum()
-    a = (w * (m - m0).conj() * (p - p0)).sum() / spread if spread > 0 else 1.0 + 0j
-    scale, angle = float(np.clip(abs(a), *_GROWTH)), float(np.angle(a))
-    shift = p0 - scale * np.exp(1j * angle) * m0
-    return scale, angle, np.array([shift.real, shift.imag])

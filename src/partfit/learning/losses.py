@@ -48,6 +48,8 @@ class Loss(Component):
     def module(self, scheme: LandmarkScheme) -> LossModule:
         """The loss for landmarks of a scheme; a `Likelihood` where it is one.
 
+        A likelihood is also built on torch's device `meta`, where tensors have shapes but no values.
+
         Raises:
             InputError: if the scheme lacks what the loss needs, such as edges.
         """

@@ -17,6 +17,9 @@ from partfit.learning.losses import Likelihood
 from partfit.pipeline_config import Choice
 from partfit.registry import Registry, default_registry
 
+#: Largest side of crops, pixels: more than any detail of a part needs, and what a machine can hold.
+_LARGEST = 2048
+
 
 @attrs.frozen
 class NetworkConfig:
@@ -24,7 +27,7 @@ class NetworkConfig:
 
     Attributes:
         backbone: The backbone.
-        resolution: Side of the crops that it sees, pixels.
+        resolution: Side of the crops that it sees, pixels; at most 2048.
         head: The head.
         likelihood: The loss whose scales it predicts.
         visibility: Whether it predicts which landmarks are in sight.
@@ -37,8 +40,8 @@ class NetworkConfig:
     visibility: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if self.resolution < 1:
-            raise ConfigError(f"resolution: expected pixels, found {self.resolution}.")
+        if not 1 <= self.resolution <= _LARGEST:
+            raise ConfigError(f"resolution: expected pixels, at most {_LARGEST}, found {self.resolution}.")
 
 
 class LandmarkNetwork(nn.Module):

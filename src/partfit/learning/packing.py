@@ -13,17 +13,12 @@ samples alone, not on the number of workers.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import math
-import multiprocessing
-import os
 import secrets
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,12 +31,16 @@ from partfit.config import to_dict
 from partfit.errors import ConfigError, InputError, OutputError
 from partfit.files import atomic_write, ensure_writable_folder
 from partfit.geometry.crops import Crop, extract_crops
-from partfit.landmarks import LandmarkScheme
+from partfit.landmarks import LandmarkScheme, content_hash
 from partfit.learning.augmentation import AugmentationConfig
 from partfit.learning.crops import CropRule
 from partfit.learning.datasets import Dataset, Sample, SampleError
+from partfit.learning.processes import done_by_processes
+from partfit.learning.tables import differences
 
 SHARD_SIZE = 64
+#: Shards whose pictures are mapped at a time: each holds a file open.
+_OPEN_SHARDS = 64
 #: Visibility of a landmark of which it is not known.
 UNKNOWN = 255
 #: Raised when the files of a packed data set change their meaning.
@@ -132,16 +131,21 @@ def pack(
     folder: str | Path,
     rule: PackRule,
     *,
+    source: str = "",
     workers: int = 1,
     on_bad: Literal["stop", "skip"] = "stop",
     progress: Callable[[int, int], None] | None = None,
 ) -> PackReport:
     """Pack a data set into a folder; what is there already is kept, so that it can be called each time.
 
+    Samples that could not be used are looked at again: where one can be used now, its shard is packed anew.
+
     Args:
         dataset: The data set.
         folder: Made if it is missing.
         rule: What is stored of each picture.
+        source: The distribution that the data set's code comes from and its version, if known: another
+            version may read or render other samples.
         workers: Processes that read or render samples, each with one thread. With 1 this process does it.
         on_bad: Whether a sample that cannot be used stops packing, or is left out and reported.
         progress: Called with the numbers of samples that are done and that there are.
@@ -152,12 +156,15 @@ def pack(
         OutputError: if the folder cannot be written.
     """
     folder = ensure_writable_folder(folder)
-    _claim(folder, _description(dataset, rule))
+    _claim(folder, _description(dataset, rule, source))
     total = len(dataset)
     shards = range(math.ceil(total / SHARD_SIZE))
-    missing = [shard for shard in shards if not _shard_folder(folder, shard).exists()]
-    done = total - sum(len(_members(total, shard)) for shard in missing)
-    for shard in _packed_shards(_Packer(dataset, folder, rule, on_bad), missing, workers):
+    there = [shard for shard in shards if _shard_folder(folder, shard).exists()]
+    stale = [shard for shard in there if _is_stale(folder, shard, dataset, rule)]
+    left = sorted({*shards} - {*there} | {*stale})
+    done = total - sum(len(_members(total, shard)) for shard in left)
+    packer = _Packer(dataset, folder, rule, on_bad, frozenset(stale))
+    for shard in done_by_processes(packer.pack, left, workers):
         done += len(_members(total, shard))
         if progress is not None:
             progress(done, total)
@@ -197,7 +204,9 @@ class PackedSamples:
 
 
 class PackedDataset:
-    """A packed data set, its pictures mapped into memory. Samples that could not be used are not counted.
+    """A packed data set; its pictures are mapped into memory as they are needed.
+
+    Samples that could not be used are not counted.
 
     Attributes:
         folder: Where it lies.
@@ -231,8 +240,10 @@ class PackedDataset:
         ]
         shards = [_read_json(shard / "samples.json") for shard in folders]
         self.ids = tuple(name for shard in shards for name in shard["ids"])
-        self._images = [np.load(shard / "images.npy", mmap_mode="r") for shard in folders]
-        self._starts = np.cumsum([0, *(len(images) for images in self._images)])
+        self._starts = np.cumsum([0, *(len(shard["ids"]) for shard in shards)])
+        self._images = functools.lru_cache(_OPEN_SHARDS)(
+            lambda shard: np.load(folders[shard] / "images.npy", mmap_mode="r")
+        )
         self._arrays = {
             name: np.concatenate([np.load(shard / f"{name}.npy") for shard in folders])
             for name in ("points", "visible", "boxes", "regions", "index")
@@ -251,7 +262,7 @@ class PackedDataset:
         images = np.empty((len(rows), 3, self.rule.side, self.rule.side), dtype=np.uint8)
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         for k, (row, shard) in enumerate(zip(rows, shards, strict=True)):
-            images[k] = self._images[shard][row - self._starts[shard]]
+            images[k] = self._images(int(shard))[row - self._starts[shard]]
         arrays = {name: array[rows] for name, array in self._arrays.items()}
         return PackedSamples(images, ids=tuple(self.ids[row] for row in rows), **arrays)
 
@@ -268,16 +279,21 @@ class PackedDataset:
 
 @attrs.frozen(eq=False)
 class _Packer:
-    """Packs single shards; it is what worker processes are given."""
+    """Packs single shards; it is what worker processes are given.
+
+    Attributes:
+        stale: Shards to pack although they are there.
+    """
 
     dataset: Dataset
     folder: Path
     rule: PackRule
     on_bad: Literal["stop", "skip"]
+    stale: frozenset[int]
 
     def pack(self, shard: int) -> int:
-        """Write a shard, unless it is there, and return its number."""
-        if _shard_folder(self.folder, shard).exists():
+        """Write a shard, unless it is there and not stale, and return its number."""
+        if shard not in self.stale and _shard_folder(self.folder, shard).exists():
             return shard
         rows: list[dict[str, Any]] = []
         ids: list[str] = []
@@ -314,18 +330,21 @@ class _Packer:
 
     def _write(self, shard: int, arrays: dict[str, np.ndarray], samples: dict[str, Any]) -> None:
         target = _shard_folder(self.folder, shard)
-        temporary = self.folder / f".{target.name}-{secrets.token_hex(6)}"
+        temporary, old = (self.folder / f".{target.name}-{secrets.token_hex(6)}" for _ in range(2))
         try:
             temporary.mkdir()
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", array)
             (temporary / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+            if shard in self.stale:
+                target.rename(old)
             temporary.rename(target)
         except OSError as error:
             if not target.exists():  # else another process was quicker
                 raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for folder in (temporary, old):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stored(sample: Sample, scheme: LandmarkScheme, rule: PackRule) -> dict[str, Any]:
@@ -347,74 +366,19 @@ def _stored(sample: Sample, scheme: LandmarkScheme, rule: PackRule) -> dict[str,
     }
 
 
-def _packed_shards(packer: _Packer, shards: Sequence[int], workers: int) -> Iterator[int]:
-    """Pack shards, and yield the number of each when it is done."""
-    workers = min(workers, len(shards))
-    if workers <= 1:
-        yield from map(packer.pack, shards)
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process in which torch runs threads may hang
-    with (
-        _one_thread_in_children(),
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(packer,)) as pool,
-    ):
-        try:
-            for future in as_completed([pool.submit(_pack_in_worker, shard) for shard in shards]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                "A process that packs samples ended early, perhaps for want of memory. Try fewer workers; "
-                "what is packed is kept."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def cache_name(dataset: Dataset, rule: PackRule, source: str = "") -> str:
+    """A name for the folder of a packed data set, unlike that of what is packed otherwise; see `pack`."""
+    description = json.dumps(_description(dataset, rule, source), sort_keys=True)
+    return f"{type(dataset).__name__.lower()}-{content_hash(description)}"
 
 
-@contextlib.contextmanager
-def _one_thread_in_children() -> Iterator[None]:
-    """Processes that are started meanwhile use one thread for linear algebra."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-_worker_packer: _Packer | None = None
-
-
-def _start_worker(packer: _Packer) -> None:
-    global _worker_packer
-    _worker_packer = packer
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone, killed for example."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _pack_in_worker(shard: int) -> int:
-    if _worker_packer is None:
-        raise RuntimeError("The worker was not started by `pack`.")
-    return _worker_packer.pack(shard)
-
-
-def _description(dataset: Dataset, rule: PackRule) -> dict[str, Any]:
+def _description(dataset: Dataset, rule: PackRule, source: str) -> dict[str, Any]:
     """What determines the content of a packed data set."""
     kind = type(dataset)
     return {
         "format": FORMAT_VERSION,
         "dataset": f"{kind.__module__}:{kind.__qualname__}",
+        "source": source,
         "config": to_dict(dataset.config),
         "scheme": dataset.scheme.hash,
         "samples": len(dataset),
@@ -429,32 +393,41 @@ def _claim(folder: Path, packing: dict[str, Any]) -> None:
     packing = json.loads(json.dumps(packing))
     if not index.exists():
         others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if others:
+        if not others:
+            _write_json(index, {"packing": packing})
+        elif not index.exists():  # else another process has begun meanwhile
             raise InputError(f"{folder}: expected an empty folder or a packed data set, found {others[0]!r}.")
-        _write_json(index, {"packing": packing})
-    found, asked = _flat(_read_json(index)["packing"]), _flat(packing)
-    differences = [
-        f"{key} = {found.get(key)} (now {asked.get(key)})"
-        for key in sorted({*found, *asked})
-        if found.get(key) != asked.get(key)
+    changes = [
+        f"{key} = {found} (now {asked})"
+        for key, (found, asked) in differences(_read_json(index)["packing"], packing).items()
     ]
-    if differences:
+    if changes:
         raise InputError(
             f"{folder}: expected a data set packed as it is asked for, found one with "
-            f"{', '.join(differences)}. Choose another folder, or delete this one."
+            f"{', '.join(changes)}. Choose another folder, or delete this one."
         )
 
 
-def _flat(table: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """A table of tables as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
-    return flat
+def _is_stale(folder: Path, shard: int, dataset: Dataset, rule: PackRule) -> bool:
+    """Whether a shard lacks a sample that can be used now."""
+    return any(_can_be_used(dataset, bad["index"], rule) for bad in _samples(folder, shard)["bad"])
+
+
+def _can_be_used(dataset: Dataset, index: int, rule: PackRule) -> bool:
+    try:
+        _stored(dataset[index], dataset.scheme, rule)
+    except SampleError:
+        return False
+    return True
+
+
+def _samples(folder: Path, shard: int) -> dict[str, Any]:
+    """What a shard says of its samples: `ids` of the good ones, and `bad` ones."""
+    return _read_json(_shard_folder(folder, shard) / "samples.json")
 
 
 def _report(folder: Path, shards: int) -> PackReport:
-    contents = [_read_json(_shard_folder(folder, shard) / "samples.json") for shard in range(shards)]
+    contents = [_samples(folder, shard) for shard in range(shards)]
     bad = tuple(BadSample(**one) for content in contents for one in content["bad"])
     return PackReport(sum(len(content["ids"]) for content in contents), bad)
 

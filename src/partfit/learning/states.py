@@ -28,6 +28,8 @@ def save_state(folder: Path, trainer: Any) -> Path:
         trainer.save_checkpoint(path)  # takes part; the first process writes
         return path
     folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob(".*.ckpt"):  # of processes that were killed while they wrote
+        left_over.unlink()
     with atomic_write(path) as temporary:
         trainer.save_checkpoint(temporary)
     for _, old in _states(folder)[:-_KEPT]:

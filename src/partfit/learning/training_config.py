@@ -80,8 +80,8 @@ class OptimizerConfig:
     Attributes:
         name: `adam` or `adamw`.
         rate: Learning rate.
-        weight_decay: Of weights, not of biases and the parameters of normalisations; `adam` adds it to the
-            gradient, `adamw` takes it from the weights (Loshchilov & Hutter).
+        weight_decay: Of the weights of linear maps and convolutions, but for those that timm excepts; `adam`
+            adds it to the gradient, `adamw` takes it from the weights (Loshchilov & Hutter).
         clip: Gradients whose norm is greater are made this long; 0 for never.
         ema: Decay of the moving average of the weights that is evaluated and kept; 0 for no average. In step
             t it is at most t / (t + 10), so that the average forgets where it began.
@@ -176,7 +176,7 @@ class CheckpointConfig:
         part: Name of the part, for example `face`.
         side: The side of the parts in the training data, where they have one.
         detector: The detector in front of the network in use; the map from its regions to the boxes of the
-            evaluation data is found in the end. Without one, regions count as boxes.
+            evaluation data is found before the first step. Without one, regions count as boxes.
         weights: `float16` halves the file.
     """
 
@@ -219,6 +219,11 @@ class TrainConfig:
             raise ConfigError(
                 'network.visibility: expected true exactly if the losses have one named "visibility": '
                 f"found {self.network.visibility} and the losses {', '.join(names) or 'none'}."
+            )
+        if self.checkpoint.side is not None and self.augmentation.flips:
+            raise ConfigError(
+                f"augmentation: pictures of {self.checkpoint.side} parts (checkpoint.side) cannot be "
+                "flipped, since they would show the other side. Set horizontal_flip and vertical_flip to 0."
             )
 
     @classmethod

@@ -90,18 +90,35 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of its rate, step by step."""
         config = self.config.optimizer
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decayed, others = self._parameters_by_decay()
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
         optimizer = kind(
             [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
             ],
             lr=config.rate,
             fused=self.config.run.precision != "16-mixed",  # gradient scaling cannot do with it
         )
         schedule = LambdaLR(optimizer, lambda step: rate_factor(self.config.schedule, step, self.total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameters_by_decay(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters that weight decay is for, and the others.
+
+        The first are the weights of linear maps and convolutions; not what is called otherwise (tables of
+        positions, the mean shape of a head), nor what timm says of its model.
+        """
+        kept: set[str] = set()
+        if callable(names := getattr(self.network.backbone.model, "no_weight_decay", None)):
+            kept = {f"network.backbone.model.{name}" for name in names()}
+        decayed: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                is_weight = parameter.ndim > 1 and name.endswith("weight") and name not in kept
+                (decayed if is_weight else others).append(parameter)
+        return decayed, others
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch: the likelihood's and the weighted further ones."""

@@ -2,7 +2,7 @@ import attrs
 import numpy as np
 from scipy.spatial import Delaunay
 
-from partfit.landmarks import LandmarkScheme
+from partfit.landmarks import Detector, LandmarkScheme, Region
 from partfit.learning.datasets import Dataset, Sample
 
 
@@ -42,6 +42,18 @@ class Sheet(Dataset):
         return Sample(f"sheet-{index}", picture, points, np.array([17.5, 17.5, 77.5, 77.5]))
 
 
+class VisibleSheet(Sheet):
+    """A sheet of which it is known what is in sight."""
+
+    @attrs.frozen
+    class Config(Sheet.Config):
+        pairs: int = 9
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return attrs.evolve(sample, visible=np.ones(len(sample.points), dtype=bool))
+
+
 class Unreadable(Sheet):
     """The scheme of a sheet, and samples that nobody may read."""
 
@@ -60,3 +72,23 @@ class Unreadable(Sheet):
 
     def __getitem__(self, index: int) -> Sample:
         raise AssertionError("a sample was read")
+
+
+class Brightness(Detector):
+    """One region around what is bright, in a box that is larger than it."""
+
+    @attrs.frozen
+    class Config:
+        threshold: int = 60
+        larger: float = 1.5
+
+    def detect(self, images):
+        return [self._regions(image) for image in images]
+
+    def _regions(self, image: np.ndarray) -> list[Region]:
+        rows, columns = np.nonzero(image.max(axis=2) > self.config.threshold)
+        if not len(rows):
+            return []
+        low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()])
+        width, height = ((high - low + 1) * self.config.larger).tolist()
+        return [Region(tuple(((low + high) / 2).tolist()), (width, height))]

@@ -37,6 +37,15 @@ def ibug68() -> LandmarkEmbedding:
     return embed(LandmarkScheme("ibug68", [f"p{i:02d}" for i in range(68)], mirror=mirror))
 
 
+def ibug51() -> LandmarkEmbedding:
+    """The points 17 to 67 of iBUG, without the outline: where the face is, whichever way it looks."""
+    whole = ibug68()
+    assert whole.scheme.mirror is not None
+    scheme = LandmarkScheme("ibug51", whole.scheme.names[17:], mirror=whole.scheme.mirror[17:] - 17)
+    rows = (whole.indices[17:], whole.weights[17:], whole.reliability[17:])
+    return LandmarkEmbedding(scheme, whole.topology, *rows)
+
+
 def anny_face_dense() -> LandmarkEmbedding:
     """The vertices of the face, one-hot."""
     return dense_face()

@@ -12,6 +12,7 @@ def partfit_components() -> list[ComponentSpec]:
         "mediapipe468": "MediaPipe's 468 face landmarks",
         "mediapipe478": "MediaPipe's 468 face landmarks and the irises",
         "ibug68": "the 68 points of iBUG (300-W)",
+        "ibug51": "those of iBUG's points that are not on the outline",
         "anny-face-dense": "the vertices of the face, one-hot",
         "anny-face-ears": "the vertices of the face, the ears and the irises, one-hot",
     }

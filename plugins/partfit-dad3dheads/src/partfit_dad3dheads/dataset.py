@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import attrs
@@ -113,6 +113,9 @@ class Dad3DHeads(Dataset):
         """A file of the data set: its path is relative to the folder of the splits, or to the one above."""
         if not isinstance(relative, str) or not relative:
             raise InputError(f"{name}: expected a path relative to {self._folder}, found {relative!r}.")
+        parts = PureWindowsPath(relative)  # which knows the separators and roots of all systems
+        if parts.anchor or ".." in parts.parts:
+            raise InputError(f"{name}: expected a path that stays in {self._folder}, found {relative!r}.")
         path, above = self._folder / relative, self._folder.parent / relative
         return above if above.exists() and not path.exists() else path
 

@@ -80,6 +80,10 @@ class SpiralModule(HeadModule):
 
     Sampling matrices and spirals are part of its state: a network that is read from a file works on the
     meshes that it was trained on, even where rounding would decimate otherwise.
+
+    Attributes:
+        start: (landmarks * outputs,) the biases of the raw numbers; in one row, by which optimisers know what
+            weight decay is not for.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class SpiralModule(HeadModule):
         self.to_vertices = nn.Linear(n_features, n_coarsest * config.channels[0])
         self.levels = nn.Sequential(*levels)
         self.to_landmarks = nn.Linear(config.channels[-1], outputs, bias=False)
-        self.start = nn.Parameter(raw_start(outputs).repeat(len(vertices), 1))
+        self.start = nn.Parameter(raw_start(outputs).repeat(len(vertices)))
         _keep_variance(self.to_vertices)
         nn.init.normal_(self.to_landmarks.weight, std=START_DEVIATION / config.channels[-1] ** 0.5)
         self._shape = (n_coarsest, config.channels[0])
@@ -105,7 +109,7 @@ class SpiralModule(HeadModule):
     def forward(self, features: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch L D"]:
         """See `HeadModule.forward`."""
         x = self.to_vertices(features.flatten(1)).unflatten(1, self._shape)
-        raw: Tensor = self.to_landmarks(self.levels(x)) + self.start
+        raw: Tensor = self.to_landmarks(self.levels(x)) + self._start_rows
         return raw
 
     @torch.no_grad()
@@ -117,7 +121,11 @@ class SpiralModule(HeadModule):
         All further weights behind the coarsest level are shared by the vertices, so that a mean shape would
         have to come from there. SpiralNet++, too, decodes what is left when the mean is taken away.
         """
-        self.start[:, :2] = mean
+        self._start_rows[:, :2] = mean
+
+    @property
+    def _start_rows(self) -> Float[Tensor, "landmarks outputs"]:
+        return self.start.view(-1, self.to_landmarks.out_features)
 
 
 class SpiralLevel(nn.Module):

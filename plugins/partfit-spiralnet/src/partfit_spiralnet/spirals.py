@@ -129,7 +129,9 @@ def _next_ring(inner: set[int], ring: list[int], fans: list[list[int]], seen: se
 
 def _from_gap(ring: list[int], fans: list[list[int]]) -> list[int]:
     """The ring turned so that no arc of it is cut in two, its first vertex in the first arc."""
-    for i in range(len(ring) - 1, -1, -1):
+    if ring and ring[0] not in fans[ring[-1]]:
+        return ring
+    for i in range(len(ring) - 1, 0, -1):
         if ring[i] not in fans[ring[i - 1]]:
             return ring[i:] + ring[:i]
     return ring

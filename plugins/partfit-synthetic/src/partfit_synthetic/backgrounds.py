@@ -135,7 +135,7 @@ class Palette:
             [rng.uniform(5, 60), rng.uniform(60, 160), rng.uniform(160, 245)], p=[0.4, 0.38, 0.22]
         )
         loud = rng.random() < 0.05
-        tint = rng.normal(0, 0.4 if loud else 0.07, 3)
+        tint = rng.normal(size=3) * (0.4 if loud else [0.07, 0.03, 0.07])
         if not loud and rng.random() < 0.5:
             warmth = rng.normal(0.05, 0.10)
             tint += [warmth, 0, -warmth]

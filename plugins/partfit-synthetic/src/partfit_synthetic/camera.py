@@ -36,7 +36,7 @@ class ViewConfig:
     pitch: float = 0.6
     roll: float = 0.6
     frontal: float = attrs.field(default=0.6, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
-    distance: tuple[float, float] = attrs.field(default=(0.35, 3.0), converter=_pair)
+    distance: tuple[float, float] = attrs.field(default=(0.45, 4.0), converter=_pair)
     fill: tuple[float, float] = attrs.field(default=(0.6, 0.78), converter=_pair)
     shift: float = 0.05
 
@@ -81,16 +81,16 @@ class View:
 
 
 def random_view(
-    landmarks: Float[np.ndarray, "landmarks 3"],
+    boxed: Float[np.ndarray, "landmarks 3"],
     upright: Float[np.ndarray, "3 3"],
     size: int,
     config: ViewConfig,
     rng: np.random.Generator,
 ) -> View:
-    """A view in which the landmarks' box has the size and place that the configuration asks for.
+    """A view in which the box of some points has the size and place that the configuration asks for.
 
     Args:
-        landmarks: (L, 3) model frame, metres.
+        boxed: (L, 3) what the box encloses, model frame, metres.
         upright: (3, 3) brings the model's frame upright, with the part's front to +z.
         size: Side of the picture, pixels.
         config: The ranges.
@@ -105,9 +105,9 @@ def random_view(
     distance = math.exp(rng.uniform(low, high))
     # off the axis, as in the corner of a larger picture
     away = np.array([*rng.uniform(-0.12, 0.12, 2), 1.0])
-    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
+    middle = (boxed.min(axis=0) + boxed.max(axis=0)) / 2
     translation = distance * away / np.linalg.norm(away) - rotation @ middle
-    points = landmarks @ rotation.T + translation
+    points = boxed @ rotation.T + translation
     plane = points[:, :2] / points[:, 2:]
     low, high = plane.min(axis=0), plane.max(axis=0)
     focal = rng.uniform(*config.fill) * size / float((high - low).max())

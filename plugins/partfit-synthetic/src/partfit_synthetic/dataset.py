@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 import numpy as np
+from jaxtyping import Int
+from scipy.spatial import cKDTree
 
 import partfit
 from partfit.embedding_finder import EmbeddingFinder
@@ -15,6 +17,7 @@ from partfit.errors import NoEmbeddingError
 from partfit.landmarks import LandmarkScheme
 from partfit.learning.datasets import Dataset, Sample
 from partfit.pipeline_config import Choice
+from partfit.transfer.renders import rest_points
 from partfit_synthetic.backgrounds import PictureFolder
 from partfit_synthetic.camera import ViewConfig
 from partfit_synthetic.render import LookConfig, Subject, render_sample
@@ -37,6 +40,9 @@ class SyntheticDataset(Dataset):
         Attributes:
             model: The model that is pictured.
             scheme: Landmark scheme; an embedding of it must lie on the model.
+            box: Landmark scheme next to whose points those landmarks lie that the box encloses; None: all
+                landmarks. With points by which a detector goes, such as `ibug51`, boxes lie to its regions
+                alike from all sides.
             embeddings: Files of embeddings that come before those of plugins.
             size: Side of the pictures, pixels.
             length: Number of samples.
@@ -49,6 +55,7 @@ class SyntheticDataset(Dataset):
 
         model: Choice = attrs.field(factory=lambda: Choice("anny-head"))
         scheme: str = "anny-face-dense"
+        box: str | None = None
         embeddings: tuple[str, ...] = ()
         size: int = attrs.field(default=128, validator=attrs.validators.ge(16))
         length: int = attrs.field(default=10_000, validator=attrs.validators.ge(1))
@@ -62,11 +69,13 @@ class SyntheticDataset(Dataset):
         """Check the configuration; the model is built when the scheme or a sample is first asked for.
 
         Raises:
-            InputError: if `backgrounds` is no folder, or holds no picture.
+            InputError: if `backgrounds` is no folder, holds no picture, or one that is tried cannot be read.
         """
         super().__init__(config)
         folder = self.config.backgrounds
         self._backgrounds = None if folder is None else PictureFolder(folder)
+        if self._backgrounds is not None:
+            self._backgrounds.crop(np.random.default_rng(0), self.config.size)
 
     @cached_property
     def subject(self) -> Subject:
@@ -81,12 +90,23 @@ class SyntheticDataset(Dataset):
             face = finder.find(_FACE_SCHEME, model)
         except NoEmbeddingError:
             face = None
-        return Subject(model, finder.find(self.config.scheme, model), face)
+        embedding = finder.find(self.config.scheme, model)
+        boxed = np.arange(len(embedding.scheme))
+        if self.config.box is not None:
+            rest = rest_points(model)
+            tree = cKDTree(embedding.apply(rest))
+            boxed = np.unique(tree.query(finder.find(self.config.box, model).apply(rest))[1])
+        return Subject(model, embedding, boxed, face)
 
     @property
     def scheme(self) -> LandmarkScheme:
         """The scheme of the points of its samples."""
         return self.subject.embedding.scheme
+
+    @property
+    def boxed(self) -> Int[np.ndarray, " boxed"] | None:
+        """See `Dataset.boxed`."""
+        return None if self.config.box is None else self.subject.boxed
 
     def __len__(self) -> int:
         return self.config.length

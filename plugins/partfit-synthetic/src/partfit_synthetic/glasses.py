@@ -82,7 +82,7 @@ class Lens:
 
 def glasses_things(anchors: FaceAnchors, rng: np.random.Generator) -> list[Thing]:
     """A pair of glasses on a face: frame and lenses."""
-    sun = rng.random() < 0.22
+    sun = rng.random() < 0.15
     frame = random_frame(rng, sun)
     metal = frame.bar < 0.0012
     colour = _frame_colour(rng, metal)
@@ -103,7 +103,7 @@ def glasses_things(anchors: FaceAnchors, rng: np.random.Generator) -> list[Thing
 def random_frame(rng: np.random.Generator, sun: bool) -> Frame:
     """Frames from round wire to thick and square; those of sun glasses are larger."""
     large = rng.uniform(1.05, 1.3) if sun else 1.0
-    wire = rng.random() < (0.3 if sun else 0.5)
+    wire = rng.random() < (0.35 if sun else 0.62)
     return Frame(
         half_width=rng.uniform(0.0215, 0.0275) * large,
         half_height=rng.uniform(0.0125, 0.0225) * large,
@@ -146,7 +146,7 @@ def _lenses(
         tint = rng.uniform(0.05, 0.6, 3)
     top = rng.uniform(0.72, 0.98) if sun else rng.uniform(0.0, 0.06)
     bottom = top * (rng.uniform(0.4, 0.9) if sun and rng.random() < 0.4 else 1.0)
-    mirrors = rng.random() < (0.6 if sun else 0.3)
+    mirrors = rng.random() < (0.6 if sun else 0.4)
     strength = rng.uniform(0.05, 0.55) ** (1.0 if sun or rng.random() < 0.5 else 1.6) if mirrors else 0.0
     lens = Lens(
         tint.astype(np.float32),

@@ -176,7 +176,7 @@ def hair_things(
 
 def hair_colour(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
     """A colour of hair, linear RGB: mostly black or brown, now and then dyed."""
-    if rng.random() < 0.01:
+    if rng.random() < 0.007:
         return np.clip(rng.uniform(0, 1, 3) ** 2 * rng.uniform(0.1, 0.6), 0.01, 0.6)
     chances = np.array([chance for _, chance in COLOURS])
     colour = np.array(COLOURS[rng.choice(len(COLOURS), p=chances / chances.sum())][0])
@@ -186,7 +186,7 @@ def hair_colour(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
 def hair_style(rng: np.random.Generator) -> tuple[Style, bool]:
     """A style, and whether hair is tied up behind: short, long, tied, curly, receding or a bald top."""
     style = Style(
-        front=rng.uniform(0.034, 0.062),
+        front=rng.uniform(0.026, 0.054),
         corner=rng.normal(0.004, 0.006),
         sideburn=rng.uniform(-0.075, -0.02),
         volume=rng.uniform(0.1, 0.35),
@@ -204,7 +204,7 @@ _FLOWS: tuple[Flow, ...] = ("crown", "side", "back")
 
 def _short(style: Style, rng: np.random.Generator) -> Style:
     thickness = 0.003 + 0.022 * rng.random() ** 1.5
-    fringe = _fringe(rng, 0.21) if thickness > 0.008 else None
+    fringe = _fringe(rng, 0.33) if thickness > 0.008 else None
     return attrs.evolve(style, thickness=thickness, fringe=fringe, ragged=rng.uniform(0.005, 0.011))
 
 
@@ -214,7 +214,7 @@ def _long(style: Style, rng: np.random.Generator) -> Style:
         style,
         thickness=rng.uniform(0.008, 0.026),
         flow="side" if rng.random() < 0.7 else "crown",
-        fringe=_fringe(rng, 0.35),
+        fringe=_fringe(rng, 0.42),
         hanging=rng.uniform(0.06, 0.14) if rng.random() < 0.35 else rng.uniform(0.14, 0.34),
         flare=rng.normal(0.02, 0.16),
         wave=rng.uniform(0, 0.009) if rng.random() < 0.5 else 0.0,
@@ -243,7 +243,7 @@ def _curly(style: Style, rng: np.random.Generator) -> Style:
 def _receding(style: Style, rng: np.random.Generator) -> Style:
     return attrs.evolve(
         style,
-        front=rng.uniform(0.06, 0.085),
+        front=rng.uniform(0.055, 0.08),
         corner=rng.uniform(0.012, 0.035),
         thickness=rng.uniform(0.002, 0.010),
         ragged=0.010,

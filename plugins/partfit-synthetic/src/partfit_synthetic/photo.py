@@ -23,6 +23,9 @@ REFERENCE_SIDE = 128
 #: Weights of red, green and blue in brightness (ITU-R BT.709).
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
+#: Colour of pictures of faces in white light, on average, linear RGB.
+_SKIN = np.array([0.50, 0.262, 0.198])
+
 # sRGB of linear light in 4096 steps up to 1: quicker than the power of each pixel.
 _STEPS = 4095
 _LINEAR = np.linspace(0.0, 1.0, _STEPS + 1)
@@ -61,7 +64,7 @@ def photograph(light: Light, rng: np.random.Generator, side: int) -> UInt8[np.nd
     pixels = resized(
         pixels, side, Image.Resampling.BICUBIC if rng.random() < 0.7 else Image.Resampling.BILINEAR
     )
-    if rng.random() < 0.06:
+    if rng.random() < 0.04:
         pixels = grey(pixels)
     if rng.random() < 0.2:
         pixels = compressed(pixels, round(rng.uniform(60, 96)))
@@ -85,11 +88,15 @@ def exposed(light: Light, rng: np.random.Generator) -> Light:
     height, width = light.shape[:2]
     middle = light[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4]
     mean = float((middle @ LUMA).mean())
-    gain = (0.17 / max(mean, 1e-4)) ** rng.uniform(0.75, 1.0) * np.exp(rng.normal(0, 0.3))
-    warmth, tint = rng.normal(0.03, 0.08), rng.normal(0, 0.025)
-    if rng.random() < 0.08:  # a tungsten lamp or a blue shade that nobody corrected
+    gain = (0.14 / max(mean, 1e-4)) ** rng.uniform(0.75, 1.0) * np.exp(rng.normal(0, 0.3))
+    # a camera takes part of the light's colour back, as far as it can tell it from that of skin
+    face = light[3 * height // 8 : 5 * height // 8, 3 * width // 8 : 5 * width // 8]
+    usual = np.log(np.maximum(face.reshape(-1, 3).mean(axis=0), 1e-4) / _SKIN)
+    corrected = rng.uniform(0.2, 0.65) * (usual.mean() - usual)
+    warmth, tint = rng.normal(0.02, 0.04), rng.normal(0, 0.015)
+    if rng.random() < 0.07:  # a tungsten lamp or a blue shade that nobody corrected
         warmth += rng.choice([0.35, -0.25]) * rng.uniform(0.5, 1.3)
-    balance = gain * np.exp([warmth, tint, -warmth])
+    balance = gain * np.exp(corrected + np.array([warmth, tint, -warmth]))
     return light * balance.astype(np.float32)
 
 
@@ -99,13 +106,13 @@ def developed(light: Light, rng: np.random.Generator) -> Light:
     bright = light * (1 + 0.3 * shoulder)
     rolled = (1 - np.exp(-1.25 * bright)) / (1 - np.exp(-1.25 * 1.3))
     display = srgb((1 - shoulder) * light + shoulder * rolled)
-    contrast = rng.normal(0.15, 0.2)
+    contrast = rng.normal(0.02, 0.18)
     display = display + contrast * display * (1 - display) * (2 * display - 1) * 2
     display = np.clip(display, 0, 1) ** np.exp(rng.normal(0, 0.10))
     brightness = (display @ LUMA)[..., None]
-    display = brightness + (display - brightness) * np.clip(rng.normal(1.05, 0.17), 0.3, 1.6)
-    if rng.random() < 0.2:  # haze, or a screen's grey black
-        display = display * rng.uniform(0.8, 0.97) + rng.uniform(0.0, 0.08)
+    display = brightness + (display - brightness) * np.clip(rng.normal(1.08, 0.14), 0.3, 1.5)
+    if rng.random() < 0.15:  # haze, or a screen's grey black
+        display = display * rng.uniform(0.82, 0.97) + rng.uniform(0.0, 0.06)
     return display.astype(np.float32, copy=False)
 
 

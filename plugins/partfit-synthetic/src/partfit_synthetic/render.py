@@ -9,7 +9,6 @@ import attrs
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial.transform import Rotation
 
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
@@ -29,7 +28,16 @@ from partfit_synthetic.maps import PartMaps, part_maps
 from partfit_synthetic.noise import smoothstep
 from partfit_synthetic.occluders import occluder_things
 from partfit_synthetic.photo import photograph
-from partfit_synthetic.scene import Hits, Samples, Scene, directions_through, from_camera, normals_of, unit
+from partfit_synthetic.scene import (
+    Hits,
+    Samples,
+    Scene,
+    directions_through,
+    from_camera,
+    normals_of,
+    rays_of_pixels,
+    unit,
+)
 from partfit_synthetic.shading import (
     Illumination,
     Lights,
@@ -49,6 +57,8 @@ _FAR = 1e3
 _LAYERS = 3
 #: A landmark behind translucent things counts as hidden when less than this is seen of it.
 _SEEN_THROUGH = 0.5
+#: From which pitch or roll on a view counts as atypical, and from which yaw on as sided, radians.
+_BENT, _SIDED = 0.5, 0.5
 #: What lies behind layers that let less through is left out.
 _OPAQUE = 0.03
 
@@ -70,7 +80,7 @@ class LookConfig:
     """
 
     hair: float = _share(0.96)
-    glasses: float = _share(0.22)
+    glasses: float = _share(0.28)
     hat: float = _share(0.1)
     clothes: float = _share(0.9)
     occluder: float = _share(0.2)
@@ -83,6 +93,7 @@ class Subject:
     Attributes:
         model: The model.
         embedding: Of the scheme whose places are the truth.
+        boxed: Indices of the landmarks that the box encloses.
         face: Of iBUG's 68 points, for models of heads; None for other parts.
         part: Its maps.
         depths: (L,) how far each landmark lies from the surface at rest, metres.
@@ -90,6 +101,7 @@ class Subject:
 
     model: ParametricModel
     embedding: LandmarkEmbedding
+    boxed: np.ndarray
     face: LandmarkEmbedding | None
     part: PartMaps = attrs.field(init=False)
     depths: np.ndarray = attrs.field(init=False)
@@ -124,7 +136,9 @@ class Subject:
         groups = dict(state.parameters)
         if {group.name for group in self.model.groups if group.rigid} == {"global_orient", "transl"}:
             groups["global_orient"] = Rotation.from_matrix(view.rotation).as_rotvec()
-            turned = self._first_vertex.points(State(groups, state.expression).vector(self.model))[0].numpy()
+            with torch.no_grad():
+                x = State(groups, state.expression).vector(self.model)
+                turned = self._first_vertex.points(x)[0].numpy()
             groups["transl"] = (view.to_camera(posed[:1]) - turned)[0]
         return groups
 
@@ -167,7 +181,7 @@ def render_sample(
     state = random_state(subject.model, states, rng)
     posed = subject.pose(state)
     landmarks = subject.embedding.apply(posed)
-    view = random_view(landmarks, _upright(subject.part, posed), size, views, rng)
+    view = random_view(landmarks[subject.boxed], _upright(subject.part, posed), size, views, rng)
     mesh = posed[: len(subject.part.rest)]
     mesh = view.to_camera(np.concatenate([mesh, subject.part.stump.vertices(mesh)]))
     points = view.to_camera(landmarks)
@@ -182,6 +196,7 @@ def render_sample(
     behind = drawn_background(rng, size) if backgrounds is None else backgrounds.crop(rng, size)
     light, occlusion = stage.picture(view, look, creases, lights, behind, rng)
     pixels = view.project(points)
+    boxed = pixels[subject.boxed]
     tolerance = 2 * subject.depths + SURFACE_TOLERANCE * float(
         np.ptp(mesh[: len(subject.part.rest)], axis=0).max()
     )
@@ -190,14 +205,16 @@ def render_sample(
         id=name,
         image=photograph(light, rng, size),
         points=pixels,
-        box=np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]),
+        box=np.concatenate([boxed.min(axis=0), boxed.max(axis=0)]),
         visible=inside & stage.sees(points, tolerance),
         occlusion=occlusion,
         vertices=mesh[: len(subject.part.rest)],
         intrinsics=view.intrinsics,
         parameters=subject.parameters(state, view, posed),
         attributes={
-            "expression": state.expression,
+            "expression": state.expression != "neutral",
+            "expression kind": state.expression,
+            "pose": _pose_name(view),
             "yaw": view.yaw,
             "pitch": view.pitch,
             "roll": view.roll,
@@ -208,11 +225,28 @@ def render_sample(
     )
 
 
+def _pose_name(view: View) -> str:
+    """In DAD-3DHeads' words: `front`, `sided`, or `atypical` where the head is bent or tilted."""
+    if max(abs(view.pitch), abs(view.roll)) > _BENT:
+        return "atypical"
+    return "sided" if abs(view.yaw) > _SIDED else "front"
+
+
 def _upright(part: PartMaps, posed: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "3 3"]:
     """The rotation that undoes the turn of a posed part, as by a bent neck, and brings its front to +z."""
     now, rest = posed[: len(part.rest)], part.rest
-    back = Rotation.align_vectors(rest - rest.mean(axis=0), now - now.mean(axis=0))[0]
-    return part.front @ back.as_matrix()
+    return part.front @ _turn(now, rest)
+
+
+def _turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3 3"]:
+    """The rotation that brings points nearest to others, about the means of both.
+
+    Source: Kabsch, A solution for the best rotation to relate two sets of vectors, 1976.
+    """
+    # einsum adds in one order, however many threads there are
+    covariance = np.einsum("ni,nj->ij", end - end.mean(axis=0), start - start.mean(axis=0))
+    u, _, v = np.linalg.svd(covariance)
+    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
 
 
 def _anchors(
@@ -231,8 +265,7 @@ def _anchors(
     eyes = np.r_[anchors.RIGHT_EYE, anchors.LEFT_EYE]
     size = float(np.linalg.norm(landmarks[36] - landmarks[45])) / maps.EYE_CORNERS
     skull = part.face.skull
-    own, seen = part.canonical[skull].astype(float), mesh[skull]
-    turn = Rotation.align_vectors(seen - seen.mean(axis=0), own - own.mean(axis=0))[0].as_matrix()
+    turn = _turn(part.canonical[skull].astype(float), mesh[skull])
     return FaceAnchors(
         vertices=mesh[:n],
         normals=normals[:n],
@@ -261,7 +294,7 @@ def _things(
         if rng.random() < looks.hat:
             kinds["hat"] = hat_things(head, rng)
         if rng.random() < looks.hair:
-            kinds["hair"] = hair_things(head, rng, hair, covered="hat" in kinds)
+            kinds["hair"] = hair_things(head, rng, hair, covered=_covered(kinds.get("hat", ())))
         if rng.random() < looks.glasses:
             kinds["glasses"] = glasses_things(head, rng)
         if rng.random() < looks.clothes:
@@ -269,6 +302,11 @@ def _things(
     if rng.random() < looks.occluder:
         kinds["occluder"] = occluder_things(mesh, rng, look.base)
     return kinds
+
+
+def _covered(worn: Sequence[Thing]) -> bool:
+    """Whether what is worn lies on the hair; a mask over the mouth does not."""
+    return any(thing.name != "mask" for thing in worn)
 
 
 def _creases(model: ParametricModel, state: State) -> dict[str, float]:
@@ -288,6 +326,25 @@ def _creases(model: ParametricModel, state: State) -> dict[str, float]:
     }
 
 
+@attrs.frozen(eq=False)
+class Sampling:
+    """Where a picture is sampled, and what the rays through its pixels' middles meet.
+
+    Attributes:
+        samples: Where.
+        sent: (size^2, 6) the rays through the middles.
+        fine: (size^2,) whether fine things are seen there.
+        opaque: What they meet of what is opaque.
+        thin: What they meet of the layers, where it lies before that; None without layers.
+    """
+
+    samples: Samples
+    sent: np.ndarray
+    fine: np.ndarray
+    opaque: Hits
+    thin: Hits | None
+
+
 class Stage:
     """The meshes of one picture, ready for rays.
 
@@ -304,9 +361,9 @@ class Stage:
         self._part = part
         self._solid = [thing for thing in things if thing.opaque]
         self._thin = [thing for thing in things if not thing.opaque]
-        self._alone = Scene([(mesh, part.faces)])
+        self._extent = float(np.ptp(mesh, axis=0).max())
         self._opaque = Scene([(mesh, part.faces), *((t.vertices, t.faces) for t in self._solid)])
-        self._normals = np.concatenate([normals, *(_towards_camera(thing) for thing in self._solid)])
+        self._normals = np.concatenate([normals, _towards_camera(self._opaque, len(mesh), len(part.faces))])
         self._layers = Scene([(t.vertices, t.faces) for t in self._thin]) if self._thin else None
 
     def sees(
@@ -326,37 +383,34 @@ class Stage:
         before = hits.distance + tolerance[hits.ray] < distance[hits.ray]
         free[hits.ray[before & thing[hits.owner]]] = False
         passed = np.ones(len(points), dtype=np.float32)
-        for layer, opacity, _ in self._translucent(rays, distance - tolerance):
+        nearest = None if self._layers is None else self._layers.cast(rays)
+        for layer, opacity, _ in self._translucent(rays, nearest, distance - tolerance):
             hides = np.array([t.occludes for t in self._thin])[layer.owner]
             passed[layer.ray] *= 1 - opacity * hides
         return free & (passed > _SEEN_THROUGH)
 
-    def samples(self, view: View, size: int) -> tuple[Samples, Hits]:
+    def samples(self, view: View, size: int) -> Sampling:
         """Where to sample a picture, and what the rays through its pixels' middles meet.
 
         It is sampled more often where what is seen changes, and on eyes, brows, lips and teeth.
         """
-        y, x = np.divmod(np.arange(size**2), size)
-        sent = from_camera(directions_through(np.stack([x, y], axis=1), view.focal, view.principal))
-        what = np.full(size**2, -1, dtype=np.float32)
+        sent = rays_of_pixels(size, view.focal, view.principal)
+        what = np.full(size**2, -1, dtype=np.int32)
         depth = np.full(size**2, _FAR, dtype=np.float32)
         fine = np.zeros(size**2, dtype=bool)
         hits = self._opaque.cast(sent)
         what[hits.ray], depth[hits.ray] = hits.owner, hits.distance
         own = hits.owner == 0
         fine[hits.ray[own]] = self._part.fine[hits.face[own]]
+        thin = None
         if self._layers is not None:
-            rows = _towards(sent, self._layers.vertices)
-            thin = self._layers.cast(sent[rows])
-            before = thin.distance < depth[rows[thin.ray]]
-            ray = rows[thin.ray[before]]
-            what[ray], depth[ray] = 1000 + thin.owner[before], thin.distance[before]
-            fine[ray] = False
-        seen, distance = what.reshape(size, size), depth.reshape(size, size)
-        step = _STEP * float(np.ptp(self._alone.vertices, axis=0).max())
-        uneven = maximum_filter(seen, 3) != minimum_filter(seen, 3)
-        uneven |= maximum_filter(distance, 3) - minimum_filter(distance, 3) > step
-        return Samples.of(uneven | fine.reshape(size, size)), hits
+            thin = self._layers.cast(sent)
+            thin = thin.of(np.flatnonzero(thin.distance < depth[thin.ray]))
+            what[thin.ray], depth[thin.ray] = 1000 + thin.owner, thin.distance
+            fine[thin.ray] = False
+        uneven = _changes(what.reshape(size, size), depth.reshape(size, size), _STEP * self._extent)
+        samples = Samples.of(uneven | fine.reshape(size, size))
+        return Sampling(samples, sent, fine, hits, thin)
 
     def picture(
         self,
@@ -368,34 +422,53 @@ class Stage:
         rng: np.random.Generator,
     ) -> tuple[Float[np.ndarray, "size size 3"], Bool[np.ndarray, "size size"]]:
         """The light of each pixel, and where something is seen in front of the part."""
-        samples, middles = self.samples(view, len(behind))
-        rays = directions_through(samples.places, view.focal, view.principal)
-        sent = from_camera(rays)
-        first = len(samples.once)
-        hits = samples.once_of(middles).followed_by(self._opaque.cast(sent[first:]), first)
-        seen = np.unique(self._opaque.faces[hits.face])
+        sampling = self.samples(view, len(behind))
+        samples, first = sampling.samples, len(sampling.samples.once)
+        quarters = from_camera(directions_through(samples.quarters, view.focal, view.principal))
+        sent = np.concatenate([sampling.sent[samples.once], quarters])
+        hits = samples.once_of(sampling.opaque).followed_by(self._opaque.cast(quarters), first)
+        step = _STEP * self._extent
+        alike = samples.alike(hits, sampling.fine, step)
+        chosen = np.flatnonzero(alike == np.arange(len(alike)))
+        shown = hits.of(chosen)
+        seen = self._opaque.corners(shown)
         illumination = illuminate(self._opaque, self._normals, seen, lights, rng)
         self._light_teeth(illumination.diffuse, look)
-        light = behind.reshape(-1, 3)[samples.pixel].astype(np.float32)
-        light[hits.ray] = self._shaded(hits, rays, look, creases, illumination, lights)
-        depth = np.full(len(rays), np.inf, dtype=np.float32)
+        light = behind.reshape(-1, 3)[samples.pixel].astype(np.float32, copy=False)
+        colours = np.empty((len(alike), 3), dtype=np.float32)
+        colours[chosen] = self._shaded(shown, sent, look, creases, illumination, lights)
+        light[hits.ray] = colours[alike]
+        depth = np.full(len(sent), np.inf, dtype=np.float32)
         depth[hits.ray] = hits.distance
-        hidden = np.zeros(len(rays), dtype=bool)
+        hidden = np.zeros(len(sent), dtype=bool)
         covers = np.array([False, *(t.occludes for t in self._solid)])[hits.owner]
         hidden[hits.ray[covers]] = True
-        self._lay_over(light, hidden, sent, rays, depth, lights)
+        thin = None
+        if self._layers is not None and sampling.thin is not None:
+            again = self._layers.cast(quarters)
+            thin = samples.once_of(sampling.thin).followed_by(again, first)
+        self._lay_over(light, hidden, sent, thin, depth, lights)
         covered = samples.picture(hidden[:, None].astype(np.float32))[..., 0] >= 0.5
-        y, x = np.nonzero(covered)
-        beyond = directions_through(np.stack([x, y], axis=1), view.focal, view.principal)
-        part = self._alone.cast(from_camera(beyond)).ray
-        covered[:] = False
-        covered[y[part], x[part]] = True
+        covered &= self._part_behind(covered.ravel(), sampling).reshape(covered.shape)
         return samples.picture(light), covered
+
+    def _part_behind(
+        self, covered: Bool[np.ndarray, " pixels"], sampling: Sampling
+    ) -> Bool[np.ndarray, " pixels"]:
+        """(size^2,) the covered pixels on whose middle's ray the part lies, in sight or not."""
+        behind = np.zeros(len(covered), dtype=bool)
+        hits = sampling.opaque.of(np.flatnonzero(covered[sampling.opaque.ray]))
+        while len(hits.ray):
+            own = hits.owner == 0
+            behind[hits.ray[own]] = True
+            things = hits.of(np.flatnonzero(~own))
+            hits = self._opaque.cast_beyond(sampling.sent, things)
+        return behind
 
     def _shaded(
         self,
         hits: Hits,
-        rays: Float[np.ndarray, "rays 3"],
+        sent: Float[np.ndarray, "rays 6"],
         look: skin.Look,
         creases: Mapping[str, float],
         illumination: Illumination,
@@ -420,10 +493,10 @@ class Stage:
         for number, thing in enumerate(self._solid, start=1):
             rows = np.flatnonzero(hits.owner == number)
             if len(rows):
-                albedo[rows] = _albedo(thing, self._opaque, hits.of(rows), places[rows], starts[number])
+                albedo[rows] = _albedo(thing, self._opaque, hits, rows, places[rows], starts[number])
                 gloss[rows] = thing.gloss
                 sharpness[rows] = 20 + 60 * thing.gloss
-        normals, towards = unit(normals), unit(-rays[hits.ray])
+        normals, towards = unit(normals), unit(-sent[hits.ray, 3:])
         lit, open_ = values[:, 10 : 10 + n_lamps], values[:, 9]
         return albedo * diffuse + highlights(normals, towards, lit, open_, gloss, sharpness, lights)
 
@@ -441,10 +514,10 @@ class Stage:
     def _painted(
         self, hits: Hits, places: Float[np.ndarray, "k 3"], look: skin.Look, creases: Mapping[str, float]
     ) -> skin.Surface:
-        columns = np.concatenate(
-            [skin.vertex_albedo(self._part, look), skin.vertex_masks(self._part, look)], axis=1
-        )
-        values = self._alone.interpolation(hits) @ columns
+        columns = np.zeros((len(self._opaque.vertices), 7), dtype=np.float32)
+        columns[: len(self._part.canonical), :3] = skin.vertex_albedo(self._part, look)
+        columns[: len(self._part.canonical), 3:] = skin.vertex_masks(self._part, look)
+        values = self._opaque.interpolation(hits) @ columns
         material = self._part.material[hits.face]
         surface = skin.paint(self._part, look, places, material, values[:, :3], values[:, 3:], creases)
         inside = np.isin(material, (maps.CAVITY, maps.TONGUE))
@@ -454,52 +527,53 @@ class Stage:
         return surface
 
     def _translucent(
-        self, rays: Float[np.ndarray, "n 6"], limit: Float[np.ndarray, " n"]
+        self, rays: Float[np.ndarray, "n 6"], nearest: Hits | None, limit: Float[np.ndarray, " n"]
     ) -> list[tuple[Hits, Float[np.ndarray, " k"], Float[np.ndarray, "k 3"]]]:
-        """The layers before a limit, nearest first: what is hit, its opacity, its place for textures."""
+        """The layers before a limit, nearest first: what is hit, its opacity, its place for textures.
+
+        Args:
+            rays: (n, 6) from the camera.
+            nearest: What they meet of the layers first; None if there is none.
+            limit: (n,) depths.
+        """
         layers: list[tuple[Hits, np.ndarray, np.ndarray]] = []
-        if self._layers is None:
+        if self._layers is None or nearest is None:
             return layers
         rest = np.concatenate([thing.rest for thing in self._thin]).astype(np.float32)
-        rows = _towards(rays, self._layers.vertices)
-        start = np.zeros(len(rays), dtype=np.float32)
         passed = np.ones(len(rays), dtype=np.float32)
-        for _ in range(_LAYERS):
-            moved = rays[rows]
-            moved[:, :3] += start[rows, None] * moved[:, 3:]
-            hits = self._layers.cast(moved)
-            row = rows[hits.ray]
-            hits = attrs.evolve(hits, ray=row, distance=hits.distance + start[row])
-            hits = hits.of(np.flatnonzero(hits.distance < limit[row]))
+        hits = nearest
+        while True:
+            hits = hits.of(np.flatnonzero(hits.distance < limit[hits.ray]))
             if not len(hits.ray):
-                break
+                return layers
             places = self._layers.interpolation(hits) @ rest
             opacity = np.zeros(len(hits.ray), dtype=np.float32)
             for number, thing in enumerate(self._thin):
                 of = np.flatnonzero(hits.owner == number)
                 if len(of):
                     first = self._layers.starts[number]
-                    opacity[of] = _opacity(thing, self._layers, hits.of(of), places[of], first)
+                    opacity[of] = _opacity(thing, self._layers, hits, of, places[of], first)
             layers.append((hits, opacity, places))
+            if len(layers) == _LAYERS:
+                return layers
             passed[hits.ray] *= 1 - opacity
-            start[hits.ray] = hits.distance + 1e-4
-            rows = hits.ray[passed[hits.ray] > _OPAQUE]
-        return layers
+            through = hits.of(np.flatnonzero(passed[hits.ray] > _OPAQUE))
+            hits = self._layers.cast_beyond(rays, through)
 
     def _lay_over(
         self,
         light: Float[np.ndarray, "rays 3"],
         hidden: Bool[np.ndarray, " rays"],
         sent: Float[np.ndarray, "rays 6"],
-        rays: Float[np.ndarray, "rays 3"],
+        nearest: Hits | None,
         depth: Float[np.ndarray, " rays"],
         lights: Lights,
     ) -> None:
         """Lay what is translucent over the light, and mark where it hides; in place."""
-        layers = self._translucent(sent, depth)
+        layers = self._translucent(sent, nearest, depth)
         if not layers or self._layers is None:
             return
-        normals = np.concatenate([_towards_camera(thing) for thing in self._thin])
+        normals = _towards_camera(self._layers)
         lit_from = illuminate_thin(self._layers, normals, lights, self._opaque)
         columns = np.concatenate([lit_from, normals], axis=1)
         for hits, opacity, places in reversed(layers):
@@ -510,12 +584,12 @@ class Stage:
                 of = np.flatnonzero(hits.owner == number)
                 if len(of):
                     start = self._layers.starts[number]
-                    colour[of] = _albedo(thing, self._layers, hits.of(of), places[of], start)
+                    colour[of] = _albedo(thing, self._layers, hits, of, places[of], start)
                     gloss[of] = thing.gloss
             n = unit(values[:, 3:])
             shine = highlights(
                 n,
-                unit(-rays[hits.ray]),
+                unit(-sent[hits.ray, 3:]),
                 np.ones((len(n), len(lights.directions)), dtype=np.float32),
                 np.ones(len(n), dtype=np.float32),
                 gloss,
@@ -530,42 +604,54 @@ class Stage:
             hidden[hits.ray[hides & (opacity > _SEEN_THROUGH)]] = True
 
 
-def _towards(
-    rays: Float[np.ndarray, "n 6"], points: Float[np.ndarray, "points 3"]
-) -> Int[np.ndarray, " some"]:
-    """Which rays from the origin point into the bounding box of some points."""
-    if points[:, 2].min() <= 0:
-        return np.arange(len(rays))
-    plane, aim = points[:, :2] / points[:, 2:], rays[:, 3:5] / rays[:, 5:]
-    low, high = plane.min(axis=0), plane.max(axis=0)
-    within = (aim[:, 0] >= low[0]) & (aim[:, 0] <= high[0]) & (aim[:, 1] >= low[1]) & (aim[:, 1] <= high[1])
-    return np.flatnonzero(within)
+def _changes(
+    what: Int[np.ndarray, "size size"], depth: Float[np.ndarray, "size size"], step: float
+) -> Bool[np.ndarray, "size size"]:
+    """Pixels that a step in depth, or what is seen, sets apart from one beside, above or below."""
+    changes = np.zeros(what.shape, dtype=bool)
+    for one, other in (np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:]):
+        differs = (what[one] != what[other]) | (np.abs(depth[one] - depth[other]) > step)
+        changes[one] |= differs
+        changes[other] |= differs
+    return changes
 
 
-def _towards_camera(thing: Thing) -> Float[np.ndarray, "n 3"]:
-    """Vertex normals turned to the camera, since both sides of a thing are drawn."""
-    normals = normals_of(thing.vertices, thing.faces)
-    away = (normals * thing.vertices).sum(axis=1, keepdims=True) > 0
-    return np.where(away, -normals, normals).astype(np.float32)
+def _towards_camera(scene: Scene, vertex: int = 0, face: int = 0) -> Float[np.ndarray, "n 3"]:
+    """Normals from a vertex and a face on, turned to the camera: both sides of things are drawn."""
+    vertices = scene.vertices[vertex:]
+    normals = normals_of(vertices, scene.faces[face:] - vertex)
+    away = np.einsum("nd,nd->n", normals, vertices) > 0
+    normals[away] *= -1
+    return normals
 
 
 def _albedo(
-    thing: Thing, scene: Scene, hits: Hits, places: Float[np.ndarray, "k 3"], start: int
+    thing: Thing,
+    scene: Scene,
+    hits: Hits,
+    rows: Int[np.ndarray, " k"],
+    places: Float[np.ndarray, "k 3"],
+    start: int,
 ) -> Float[np.ndarray, "k 3"]:
-    """(k, 3) of the hits on a thing whose vertices begin at `start` in the scene."""
+    """(k, 3) of those rows of the hits that are on a thing whose vertices begin at `start` in the scene."""
     if callable(thing.albedo):
         return np.asarray(thing.albedo(places), dtype=np.float32)
-    corners = thing.albedo[scene.faces[hits.face] - start]
-    return np.einsum("kc,kcd->kd", hits.barycentric, corners).astype(np.float32)
+    corners = thing.albedo[scene.faces[hits.face[rows]] - start]
+    return np.einsum("kc,kcd->kd", hits.barycentric[rows], corners).astype(np.float32)
 
 
 def _opacity(
-    thing: Thing, scene: Scene, hits: Hits, places: Float[np.ndarray, "k 3"], start: int
+    thing: Thing,
+    scene: Scene,
+    hits: Hits,
+    rows: Int[np.ndarray, " k"],
+    places: Float[np.ndarray, "k 3"],
+    start: int,
 ) -> Float[np.ndarray, " k"]:
-    """(k,) of the hits on a thing whose vertices begin at `start` in the scene."""
+    """(k,) of those rows of the hits that are on a thing whose vertices begin at `start` in the scene."""
     if callable(thing.opacity):
         return np.asarray(thing.opacity(places), dtype=np.float32)
     if isinstance(thing.opacity, np.ndarray):
-        corners = thing.opacity[scene.faces[hits.face] - start]
-        return np.einsum("kc,kc->k", hits.barycentric, corners).astype(np.float32)
+        corners = thing.opacity[scene.faces[hits.face[rows]] - start]
+        return np.einsum("kc,kc->k", hits.barycentric[rows], corners).astype(np.float32)
     return np.full(len(places), thing.opacity, dtype=np.float32)

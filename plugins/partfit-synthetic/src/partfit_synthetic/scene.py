@@ -13,6 +13,9 @@ from scipy import sparse
 
 from partfit.rendering import prepare
 
+#: How far behind a hit its ray is sent on, in lengths of its direction.
+_BEYOND = 1e-4
+
 
 @cache
 def _open3d() -> Any:
@@ -40,7 +43,7 @@ class Hits:
     face: np.ndarray
     barycentric: np.ndarray
 
-    def of(self, chosen: Bool[np.ndarray, " k"]) -> Hits:
+    def of(self, chosen: Bool[np.ndarray, " k"] | Int[np.ndarray, " chosen"]) -> Hits:
         """Some of the hits."""
         return Hits(
             self.ray[chosen],
@@ -69,11 +72,11 @@ class Scene:
 
     def __init__(self, meshes: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         counts = [len(vertices) for vertices, _ in meshes]
-        self.starts = np.cumsum([0, *counts])
+        self.starts = np.cumsum([0, *counts]).tolist()
         self.vertices = np.concatenate([vertices for vertices, _ in meshes]).astype(np.float32)
         shifted = [faces + start for (_, faces), start in zip(meshes, self.starts, strict=False)]
         self.faces = np.concatenate(shifted).astype(np.int32)
-        self.owner = np.repeat(np.arange(len(meshes)), [len(faces) for _, faces in meshes])
+        self.owner = np.repeat(np.arange(len(meshes), dtype=np.int32), [len(faces) for _, faces in meshes])
         self._tensor = _open3d().core.Tensor
         # one thread each: data sets are read by worker processes
         self._caster = _open3d().t.geometry.RaycastingScene(nthreads=1)
@@ -84,10 +87,27 @@ class Scene:
         answer = self._caster.cast_rays(self._tensor(rays.astype(np.float32, copy=False)), nthreads=1)
         distance = answer["t_hit"].numpy()
         ray = np.flatnonzero(np.isfinite(distance))
-        face = answer["primitive_ids"].numpy()[ray].astype(np.int64)
-        u, v = answer["primitive_uvs"].numpy()[ray].T
-        barycentric = np.stack([1 - u - v, u, v], axis=1)
+        face = answer["primitive_ids"].numpy()[ray].view(np.int32)
+        barycentric = np.empty((len(ray), 3), dtype=np.float32)
+        barycentric[:, 1:] = answer["primitive_uvs"].numpy()[ray]
+        barycentric[:, 0] = 1 - barycentric[:, 1] - barycentric[:, 2]
         return Hits(ray, distance[ray], self.owner[face], face, barycentric)
+
+    def cast_beyond(self, rays: Float[np.ndarray, "n 6"], hits: Hits) -> Hits:
+        """What the rays of these hits meet next."""
+        start = hits.distance + _BEYOND
+        moved = rays[hits.ray]
+        moved[:, :3] += start[:, None] * moved[:, 3:]
+        further = self.cast(moved)
+        return attrs.evolve(
+            further, ray=hits.ray[further.ray], distance=further.distance + start[further.ray]
+        )
+
+    def corners(self, hits: Hits) -> Int[np.ndarray, " some"]:
+        """The vertices of the faces that are hit."""
+        hit = np.zeros(len(self.vertices), dtype=bool)
+        hit[self.faces[hits.face]] = True
+        return np.flatnonzero(hit)
 
     def blocked(
         self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]
@@ -101,7 +121,7 @@ class Scene:
         k = len(hits.ray)
         return sparse.csr_array(
             (
-                hits.barycentric.astype(np.float32).ravel(),
+                hits.barycentric.ravel(),
                 self.faces[hits.face].ravel(),
                 np.arange(0, 3 * k + 1, 3, dtype=np.int32),
             ),
@@ -122,6 +142,21 @@ def directions_through(
     """Directions with z = 1 through places of the picture, pixels, float32."""
     plane = (places - principal) / focal
     return np.concatenate([plane, np.ones((len(plane), 1))], axis=1).astype(np.float32)
+
+
+#: The four samples of a pixel, from its middle.
+_QUARTERS = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
+
+
+def rays_of_pixels(
+    size: int, focal: float, principal: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "pixels 6"]:
+    """Rays from the origin through the middles of a square picture's pixels, row by row, float32."""
+    rays = np.zeros((size, size, 6), dtype=np.float32)
+    rays[..., 3] = (np.arange(size) - principal[0]) / focal
+    rays[..., 4] = (np.arange(size)[:, None] - principal[1]) / focal
+    rays[..., 5] = 1
+    return rays.reshape(-1, 6)
 
 
 @attrs.frozen(eq=False)
@@ -149,13 +184,10 @@ class Samples:
         return np.concatenate([self.once, np.repeat(self.often, 4)])
 
     @property
-    def places(self) -> Float[np.ndarray, "samples 2"]:
-        """(x, y) of each sample, pixels."""
-        pixel = self.pixel
-        places = np.stack([pixel % self.size, pixel // self.size], axis=1).astype(float)
-        quarters = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
-        places[len(self.once) :] += np.tile(quarters, (len(self.often), 1))
-        return places
+    def quarters(self) -> Float[np.ndarray, "samples 2"]:
+        """(x, y) of the samples of pixels with four, pixels."""
+        middles = np.stack([self.often % self.size, self.often // self.size], axis=1)
+        return (middles[:, None] + _QUARTERS).reshape(-1, 2)
 
     def once_of(self, middles: Hits) -> Hits:
         """Of the hits of rays through all pixels' middles, those of the pixels with one sample."""
@@ -163,6 +195,29 @@ class Samples:
         number[self.once] = np.arange(len(self.once))
         kept = middles.of(number[middles.ray] >= 0)
         return attrs.evolve(kept, ray=number[kept.ray])
+
+    def alike(self, hits: Hits, fine: Bool[np.ndarray, " pixels"], step: float) -> Int[np.ndarray, " k"]:
+        """(k,) for each hit that whose colour does for it: itself, or an earlier one of its pixel.
+
+        Args:
+            hits: Of the samples' rays, in their order.
+            fine: (size^2,) the pixels all of whose samples count.
+            step: How much deeper a surface may lie, and still count as the same.
+        """
+        alike, first = np.arange(len(hits.ray)), len(self.once)
+        start = np.searchsorted(hits.ray, first)
+        owner = np.full((len(self.often), 4), -1)
+        number, depth = np.zeros_like(owner), np.zeros(owner.shape, dtype=np.float32)
+        place = np.divmod(hits.ray[start:] - first, 4)
+        owner[place], depth[place], number[place] = hits.owner[start:], hits.distance[start:], alike[start:]
+        coarse = ~fine[self.often]
+        for later in range(1, 4):
+            for before in reversed(range(later)):
+                same = (owner[:, later] == owner[:, before]) & coarse
+                same &= np.abs(depth[:, later] - depth[:, before]) < step
+                number[same, later] = number[same, before]
+        alike[start:] = number[place]
+        return alike
 
     def picture(self, values: Float[np.ndarray, "samples c"]) -> Float[np.ndarray, "size size c"]:
         """The mean of each pixel's samples."""
@@ -188,9 +243,11 @@ def unit(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 def normals_of(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "n 3"]:
     """Unit vertex normals, weighted by area, float32."""
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
-    area = _cross(b - a, c - a)
-    corners = faces.ravel()
-    total = np.stack(
-        [np.bincount(corners, np.repeat(area[:, axis], 3), len(vertices)) for axis in range(3)], axis=1
+    area = _cross((b - a).astype(np.float32), (c - a).astype(np.float32))
+    f = len(faces)
+    # row by row sums over the faces round a vertex, in a fixed order
+    corner = sparse.csc_array(
+        (np.ones(3 * f, dtype=np.float32), faces.ravel(), np.arange(0, 3 * f + 1, 3)),
+        shape=(len(vertices), f),
     )
-    return unit(total).astype(np.float32)
+    return unit(corner @ area)

@@ -7,6 +7,7 @@ identity and the expression.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
@@ -34,19 +35,24 @@ _IRISES = np.array(
         [0.090, 0.042, 0.018],
         [0.160, 0.085, 0.035],
         [0.150, 0.130, 0.055],
-        [0.120, 0.170, 0.120],
-        [0.110, 0.180, 0.260],
-        [0.220, 0.260, 0.290],
+        [0.090, 0.125, 0.090],
+        [0.075, 0.120, 0.175],
+        [0.130, 0.155, 0.175],
     ]
 )
-_IRIS_SHARES = [0.30, 0.27, 0.13, 0.08, 0.07, 0.09, 0.06]
+#: How common each is: the first are brown.
+_IRIS_SHARES = np.array([0.34, 0.28, 0.13, 0.07, 0.06, 0.07, 0.05])
 _LIPSTICKS = np.array(
     [[0.42, 0.02, 0.03], [0.30, 0.01, 0.05], [0.55, 0.10, 0.12], [0.50, 0.16, 0.20], [0.20, 0.02, 0.04]]
 )
 _UPPER_WIDTHS = np.array([8.6, 6.8, 7.8, 7.0, 6.8, 9.5, 9.0]) * 1e-3
 _LOWER_WIDTHS = np.array([5.4, 6.0, 7.0, 7.0, 7.2, 10.5, 10.0]) * 1e-3
-_SCLERA = np.array([0.56, 0.51, 0.48])
+_SCLERA = np.array([0.49, 0.44, 0.41])
 _GUM = np.array([0.36, 0.12, 0.11], dtype=np.float32)
+#: What blood makes of the colour of every skin.
+_BLUSH = np.array([1.09, 0.915, 1.02])
+#: Times that the lips' border is smoothed over its neighbours.
+_LIP_FADING = 2
 _BLOOD = np.array([1.06, 0.80, 0.80], dtype=np.float32)
 
 
@@ -78,6 +84,8 @@ class Look:
         lip_edge: Where the red ends: 0.5 in the middle of the transition of the mesh.
         lashes: Darkness of the rims of the lids.
         liner: Width of that, metres.
+        crease: Darkness of the crease of the upper lids.
+        crease_at: How far above the rim it runs, metres.
         shadow: (3,) colour of the lids.
         shadow_strength: Of it.
         iris, sclera: (3,) albedo.
@@ -111,6 +119,8 @@ class Look:
     lip_edge: float
     lashes: float
     liner: float
+    crease: float
+    crease_at: float
     shadow: np.ndarray = attrs.field(converter=_single)
     shadow_strength: float
     iris: np.ndarray = attrs.field(converter=_single)
@@ -129,17 +139,18 @@ class Look:
 
 def random_look(face: FaceMaps | None, hair: Float[np.ndarray, " 3"], rng: np.random.Generator) -> Look:
     """A look; `hair` is the albedo of the hair on the head."""
-    tone = rng.beta(1.3, 1.0)
+    tone = rng.beta(1.7, 1.0)
     base = np.array([np.interp(tone * (len(_TONES) - 1), range(len(_TONES)), c) for c in _TONES.T])
     base = np.clip(
-        base * np.exp(rng.normal(size=3) * [0.05, 0.04, 0.08]) * np.exp(rng.normal() * 0.08), 0, 0.85
+        base * _BLUSH * np.exp(rng.normal(size=3) * [0.04, 0.03, 0.06]) * np.exp(rng.normal() * 0.08), 0, 0.85
     )
     made_up = rng.random() < 0.4
-    age = rng.beta(1.1, 1.6)
+    grey = hair.mean() > 0.12 and np.ptp(hair) < 0.2 * hair.mean()
+    age = rng.beta(3.0, 1.2) if grey else rng.beta(1.1, 1.8)
     dark = tone < 0.5 and rng.random() < 0.85
     own_hair = np.clip(
         (np.minimum(hair, [0.03, 0.022, 0.018]) if dark else hair)
-        * rng.uniform(0.5, 1.0)
+        * rng.uniform(0.4, 0.9)
         * np.exp(rng.normal(size=3) * 0.08),
         0.004,
         0.7,
@@ -148,10 +159,12 @@ def random_look(face: FaceMaps | None, hair: Float[np.ndarray, " 3"], rng: np.ra
     if made_up and rng.random() < 0.7:
         stick = _LIPSTICKS[rng.integers(len(_LIPSTICKS))] * np.exp(rng.normal(size=3) * 0.2)
         lips = lips + rng.uniform(0.3, 0.95) * (stick * (0.4 + 0.6 * tone) - lips)
-    elif rng.random() < 0.2:
-        lips = lips + 0.4 * (base - lips)
+    else:
+        lips = lips + rng.uniform(0, 0.45) * (base - lips)
     beard, length = (None, 0.0) if face is None or made_up else _random_beard(face, rng)
-    teeth = np.array([0.74, 0.70, 0.60]) * np.exp(rng.normal() * 0.12) * [1, 1, rng.uniform(0.75, 1.15)]
+    teeth = np.array([0.88, 0.82, 0.74]) * np.exp(rng.normal() * 0.08) * [1, 1, rng.uniform(0.85, 1.08)]
+    brown = 3 if tone < 0.65 and rng.random() < 0.93 else len(_IRISES)
+    iris = rng.choice(brown, p=_IRIS_SHARES[:brown] / _IRIS_SHARES[:brown].sum())
     return Look(
         seeds=rng.uniform(0, 30, (8, 3)),
         base=base,
@@ -161,28 +174,30 @@ def random_look(face: FaceMaps | None, hair: Float[np.ndarray, " 3"], rng: np.ra
         freckles=rng.uniform(0.1, 0.45) if rng.random() < 0.12 and tone > 0.5 else 0.0,
         moles=rng.uniform(0.2, 0.7) if rng.random() < 0.3 else 0.0,
         age=age,
-        oil=0.65 * rng.uniform(0.1, 0.9) ** 1.5,
+        oil=0.7 * rng.uniform(0.1, 0.9) ** 1.5,
         hair=own_hair,
-        brow_strength=rng.uniform(0.6, 1.0) if rng.random() < 0.9 else rng.uniform(0.05, 0.45),
-        brow_thickness=rng.uniform(0.0024, 0.0062) * (0.75 if made_up else 1.0),
+        brow_strength=rng.uniform(0.55, 1.0) if rng.random() < 0.9 else rng.uniform(0.05, 0.45),
+        brow_thickness=rng.uniform(0.0020, 0.0056) * (0.75 if made_up else 1.0),
         brow_shape=rng.normal(size=4) * [0.0013, 0.0016, 0.0012, 0.003],
-        brow_texture=rng.uniform(0.2, 1.0),
+        brow_texture=rng.uniform(0.3, 1.0),
         lips=np.clip(lips, 0.005, 0.8),
-        lip_gloss=rng.uniform(0.1, 0.6) + (rng.uniform(0, 1.0) if made_up else 0.0),
-        lip_edge=rng.uniform(0.35, 0.65),
-        lashes=rng.uniform(0.6, 1.0) if made_up else rng.uniform(0.3, 0.9),
-        liner=rng.uniform(0.0011, 0.0028) if made_up else rng.uniform(0.0009, 0.0019),
-        shadow=rng.uniform(0.02, 0.4, 3) if made_up else base * [0.75, 0.62, 0.60],
-        shadow_strength=rng.uniform(0, 0.6) if made_up and rng.random() < 0.5 else rng.uniform(0, 0.4),
-        iris=_IRISES[rng.choice(len(_IRISES), p=_IRIS_SHARES)] * np.exp(rng.normal() * 0.25),
+        lip_gloss=rng.uniform(0.05, 0.4) + (rng.uniform(0, 0.8) if made_up else 0.0),
+        lip_edge=rng.uniform(0.42, 0.68),
+        lashes=rng.uniform(0.75, 1.0) if made_up else rng.uniform(0.55, 1.0),
+        liner=rng.uniform(0.0014, 0.0030) if made_up else rng.uniform(0.0012, 0.0023),
+        crease=rng.uniform(0.1, 0.55),
+        crease_at=rng.uniform(0.0030, 0.0065),
+        shadow=rng.uniform(0.02, 0.3, 3) if made_up else base * [0.75, 0.62, 0.60],
+        shadow_strength=rng.uniform(0, 0.5),
+        iris=0.75 * _IRISES[iris] * np.exp(rng.normal() * 0.3),
         sclera=_SCLERA * np.exp(rng.normal() * 0.12) * [1, rng.uniform(0.9, 1.02), rng.uniform(0.85, 1.05)],
         iris_radius=rng.uniform(0.0054, 0.0063),
         pupil_radius=rng.uniform(0.0012, 0.0032),
-        teeth=np.clip(teeth, 0, 0.92),
-        teeth_light=rng.uniform(0.6, 1.15),
-        gaps=rng.uniform(0.15, 0.75),
+        teeth=np.clip(teeth, 0, 0.95),
+        teeth_light=rng.uniform(1.0, 1.6),
+        gaps=rng.uniform(0.1, 0.55),
         tooth_scale=rng.uniform(0.85, 1.15),
-        gum_height=rng.uniform(0.0075, 0.0115),
+        gum_height=rng.uniform(0.0085, 0.0120),
         beard=beard,
         beard_length=length,
         scalp=rng.uniform(0.3, 1.0) if rng.random() < 0.6 else 0.0,
@@ -193,7 +208,7 @@ def _random_beard(face: FaceMaps, rng: np.random.Generator) -> tuple[np.ndarray 
     """Density on the vertices, and length."""
     style = rng.choice(
         ["none", "stubble", "full", "moustache", "goatee", "chin"],
-        p=[0.48, 0.20, 0.13, 0.08, 0.08, 0.03],
+        p=[0.56, 0.18, 0.10, 0.08, 0.06, 0.02],
     )
     if style == "none":
         return None, 0.0
@@ -207,9 +222,9 @@ def _random_beard(face: FaceMaps, rng: np.random.Generator) -> tuple[np.ndarray 
     }[style]
     density = np.clip(sides * shares[0] + face.moustache * shares[1] + face.chin * shares[2], 0, 1)
     if style == "stubble":
-        return density * rng.uniform(0.15, 0.7), 0.0
-    shadow = face.beard * rng.uniform(0, 0.35) if rng.random() < 0.5 else 0.0
-    return np.maximum(density * rng.uniform(0.75, 1.0), shadow), rng.uniform(0.4, 1.0)
+        return density * rng.uniform(0.1, 0.55), 0.0
+    shadow = face.beard * rng.uniform(0, 0.15) if rng.random() < 0.5 else 0.0
+    return np.maximum(density * rng.uniform(0.6, 1.0), shadow), rng.uniform(0.4, 1.0)
 
 
 def vertex_albedo(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 3"]:
@@ -279,7 +294,7 @@ def paint(
         _paint_eye(part.face, look, points, np.flatnonzero(material == eye), eye, surface)
     for row in (maps.UPPER_TEETH, maps.LOWER_TEETH):
         _paint_teeth(part.face, look, points, np.flatnonzero(material == row), row, surface)
-    for kind, colour in ((maps.TONGUE, [0.42, 0.15, 0.14]), (maps.CAVITY, [0.22, 0.055, 0.05])):
+    for kind, colour in ((maps.TONGUE, [0.36, 0.13, 0.12]), (maps.CAVITY, [0.13, 0.034, 0.03])):
         inside = material == kind
         surface.albedo[inside] = colour
         surface.gloss[inside] = 0.3
@@ -290,12 +305,29 @@ def vertex_masks(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 4"]:
     """(V, 4) lips, beard, scalp, oily zone; to be interpolated for `paint`."""
     columns = np.zeros((len(part.canonical), 4), dtype=np.float32)
     if part.face is not None:
-        columns[:, 0] = part.face.lips
+        columns[:, 0] = _soft_lips(part, part.face)
         if look.beard is not None:
             columns[:, 1] = look.beard
         columns[:, 2] = look.scalp * part.face.scalp
         columns[:, 3] = part.face.t_zone
     return columns
+
+
+_lips: WeakKeyDictionary[PartMaps, np.ndarray] = WeakKeyDictionary()
+
+
+def _soft_lips(part: PartMaps, face: FaceMaps) -> Float[np.ndarray, " vertices"]:
+    """(V,) the red of the lips with a border that fades over a few vertices."""
+    if part not in _lips:
+        n, skin_faces = len(part.canonical), part.faces[part.material == maps.SKIN]
+        corners = skin_faces.ravel()
+        count = np.maximum(np.bincount(corners, minlength=n), 1)
+        soft = face.lips.astype(float)
+        for _ in range(_LIP_FADING):
+            mean = np.bincount(corners, np.repeat(soft[skin_faces].mean(axis=1), 3), n) / count
+            soft = mean
+        _lips[part] = soft.astype(np.float32)
+    return _lips[part]
 
 
 def _paint_skin(
@@ -315,7 +347,7 @@ def _paint_skin(
         spots = smoothstep(3.0, 3.4, noise(points, 0.0035, look.seeds[4]))
         albedo *= 1 - (look.moles * spots)[:, None]
     albedo *= _wrinkles(face, look, points, creases)[:, None] ** np.array([0.8, 1.0, 1.0], dtype=np.float32)
-    lips = smoothstep(look.lip_edge - 0.2, look.lip_edge + 0.2, masks[:, 0])
+    lips = smoothstep(look.lip_edge - 0.3, look.lip_edge + 0.3, masks[:, 0])
     lines = 1 + 0.10 * noise(points, (0.0009, 0.006, 0.006), look.seeds[5])
     albedo += lips[:, None] * (look.lips * lines[:, None] - albedo)
     surface.gloss[rows] += lips * (look.lip_gloss - surface.gloss[rows])
@@ -343,13 +375,16 @@ def _wrinkles(
     if frown > 0.03:
         zone = smoothstep(0.006, 0.012, y) * smoothstep(0.042, 0.030, y)
         left -= 0.35 * frown * zone * np.exp(-(((x - 0.006) / 0.0011) ** 2))
-    cheeks = min(1.0, 0.15 + 0.5 * look.age + 0.8 * creases["cheeks"])
+    cheeks = min(1.0, 0.15 + 0.5 * look.age + 0.9 * creases["cheeks"])
     wing, corner = face.landmarks[35], face.landmarks[54]
     along = np.clip((wing[1] - y) / (wing[1] - corner[1] + 0.006), -0.3, 1.4)
     fold = wing[0] + 0.004 + (corner[0] + 0.006 - wing[0]) * along + 0.003 * np.sin(np.pi * along)
     zone = smoothstep(-0.15, 0.15, along) * smoothstep(1.25, 0.8, along) * (points[:, 2] > 0.0)
-    left -= 0.34 * cheeks * zone * np.exp(-(((x - fold) / 0.0024) ** 2))
-    eyes = min(1.0, 0.5 * look.age**2 + creases["eyes"] * (0.15 + 0.85 * look.age))
+    # a line, and the shade of the cheek that bulges beside it
+    near = np.flatnonzero(zone > 0.01)
+    square = np.square((x[near] - fold[near]) / 0.0026)
+    left[near] -= cheeks * zone[near] * (0.20 * np.exp(-square) + 0.18 * np.exp(-0.13 * square))
+    eyes = min(1.0, 0.65 * look.age**1.5 + creases["eyes"] * (0.25 + 0.75 * look.age))
     if eyes > 0.03:
         out = face.landmarks[45]
         dx, dy = x - out[0], y - out[1]
@@ -357,7 +392,7 @@ def _wrinkles(
         zone = smoothstep(0.003, 0.007, dx) * smoothstep(0.021, 0.012, np.hypot(dx, dy))
         left -= 0.26 * eyes * zone * smoothstep(0.5, 1.0, np.cos(angle * 11))
         below = np.exp(-(((dy + 0.011 + 12 * (x - 0.032) ** 2 - 0.012 * (x - 0.032)) / 0.0012) ** 2))
-        left -= 0.2 * eyes * below * smoothstep(0.052, 0.042, x) * smoothstep(0.014, 0.022, x)
+        left -= 0.26 * eyes * below * smoothstep(0.052, 0.042, x) * smoothstep(0.014, 0.022, x)
     return left
 
 
@@ -376,12 +411,13 @@ def _paint_hair(
     if length > 0:
         strokes = noise(points, (0.0008, 0.0050, 0.0016), look.seeds[7])
         clumps = noise(points, 0.007, look.seeds[3])
-        edge = density + (0.16 * strokes + 0.08 * clumps) * smoothstep(1.0, 0.7, density)
-        cover = (0.75 + 0.25 * length) * smoothstep(0.2, 0.8, edge)
+        uneven = smoothstep(0.1, 0.5, density) * smoothstep(1.0, 0.7, density)
+        edge = density + (0.22 * strokes + 0.14 * clumps) * uneven
+        cover = (0.75 + 0.2 * length) * smoothstep(0.1, 0.95, edge)
         shade = 1 + 0.35 * strokes + 0.2 * clumps
     else:
         dots = noise(points, 0.0008, look.seeds[7])
-        cover = np.clip(density * (0.8 + 0.25 * dots), 0, 1)
+        cover = np.clip(density * (0.8 + 0.14 * dots), 0, 1)
         shade = np.full(len(rows), 1.2, dtype=np.float32)
     hair = look.hair * np.clip(shade, 0.3, 2)[:, None]
     albedo[rows] += cover[:, None] * (hair - albedo[rows])
@@ -414,9 +450,7 @@ def _paint_brows(
     strokes = noise(hairs, (0.0011, 0.0012, 1.0), look.seeds[6])
     ragged = across + 0.30 * strokes
     body = (
-        smoothstep(1.35, 0.55, np.abs(ragged))
-        * smoothstep(-0.08, 0.10, along)
-        * smoothstep(1.08, 0.85, along)
+        smoothstep(1.5, 0.35, np.abs(ragged)) * smoothstep(-0.08, 0.10, along) * smoothstep(1.08, 0.85, along)
     )
     fill = 1 - look.brow_texture * smoothstep(0.2, -1.4, strokes) * 0.8
     cover = look.brow_strength * body * fill
@@ -440,7 +474,9 @@ def _paint_rims(
         distance = np.sqrt(np.maximum(square[np.arange(len(rows)), nearest], 0))
         upper = smoothstep(-0.0015, 0.0015, rim[nearest, 1] - middle[1])
         reach = look.liner * (0.6 + 0.6 * upper)
-        cover = look.lashes * (0.25 + 0.70 * upper) * smoothstep(1.7, 0.4, distance / reach)
+        cover = look.lashes * (0.25 + 0.75 * upper) * smoothstep(1.7, 0.4, distance / reach)
+        crease = look.crease * upper * np.exp(-(((distance - look.crease_at) / 0.0013) ** 2))
+        albedo[rows] *= 1 - crease[:, None] * np.array([0.7, 0.85, 0.85], dtype=np.float32)
         # the wet edge of the lower lid is pink
         pink = (smoothstep(0.0016, 0.0004, distance) * (1 - upper) * 0.5)[:, None]
         albedo[rows] *= 1 - pink * np.array([0.05, 0.35, 0.35], dtype=np.float32)
@@ -475,8 +511,10 @@ def _paint_eye(
     white = look.sclera * (1 - (0.06 * np.clip(veins, 0, 2) + 0.30 * corner)[:, None] * [0.35, 1.0, 1.0])
     front = local[:, 2] > 0
     seen = smoothstep(look.iris_radius * 1.05, look.iris_radius * 0.93, r) * front
-    surface.albedo[rows] = white + seen[:, None] * (iris - white)
-    surface.gloss[rows] = 1.3
+    # the upper lid and its lashes shade the top
+    shade = 1 - 0.45 * smoothstep(0.0005, 0.0055, local[:, 1])
+    surface.albedo[rows] = (white + seen[:, None] * (iris - white)) * shade[:, None]
+    surface.gloss[rows] = 0.9
     surface.sharpness[rows] = 160
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
 import torch
+from jaxtyping import Float
 
+import partfit
+from partfit.embedding_finder import EmbeddingFinder
+from partfit.errors import NoEmbeddingError
+from partfit.landmarks import LandmarkEmbedding
 from partfit.models.base import ParameterGroup, ParametricModel
 
 #: Actions of each kind of expression by ARKit's names, with the range that each is drawn from. Names without
@@ -26,37 +32,37 @@ EXPRESSIONS: Mapping[str, tuple[float, Mapping[str, tuple[float, float]]]] = {
         },
     ),
     "broad smile": (
-        0.27,
+        0.30,
         {
-            "mouthSmile": (0.6, 1.0),
-            "mouthUpperUp": (0.4, 1.0),
-            "mouthLowerDown": (0.25, 1.0),
-            "jawOpen": (0, 0.24),
-            "cheekSquint": (0.3, 1.0),
-            "eyeSquint": (0.1, 0.9),
-            "mouthStretch": (0, 0.7),
-            "mouthDimple": (0, 0.9),
-            "mouthShrugUpper": (0, 0.35),
-            "noseSneer": (0, 0.25),
+            "mouthSmile": (0.4, 0.95),
+            "mouthUpperUp": (0.6, 1.0),
+            "mouthLowerDown": (0.5, 1.0),
+            "jawOpen": (0, 0.1),
+            "cheekSquint": (0.2, 1.0),
+            "eyeSquint": (0, 0.5),
+            "mouthStretch": (0.1, 0.8),
+            "mouthDimple": (0, 0.5),
+            "mouthShrugUpper": (0, 0.4),
+            "noseSneer": (0, 0.15),
         },
     ),
     "laugh": (
-        0.14,
+        0.12,
         {
-            "mouthSmile": (0.7, 1.0),
+            "mouthSmile": (0.6, 1.0),
             "mouthUpperUp": (0.5, 1.0),
             "mouthLowerDown": (0.4, 1.0),
-            "jawOpen": (0.15, 0.65),
+            "jawOpen": (0.1, 0.55),
             "cheekSquint": (0.4, 1.0),
-            "eyeSquint": (0.3, 1.0),
-            "mouthStretch": (0.1, 0.9),
-            "mouthDimple": (0.1, 0.9),
+            "eyeSquint": (0.1, 0.8),
+            "mouthStretch": (0.3, 1.0),
+            "mouthDimple": (0, 0.7),
             "mouthShrugUpper": (0, 0.35),
-            "noseSneer": (0, 0.5),
+            "noseSneer": (0, 0.3),
         },
     ),
     "talk": (
-        0.13,
+        0.12,
         {
             "jawOpen": (0.03, 0.4),
             "mouthFunnel": (0, 0.5),
@@ -130,14 +136,32 @@ EXPRESSIONS: Mapping[str, tuple[float, Mapping[str, tuple[float, float]]]] = {
 _CLOSERS = ("mouthPressLeft", "mouthPressRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower")
 _CLOSING_LIMIT = 1.0
 _ASYMMETRY = 0.1
+#: Step, in standard deviations, by which is found how proportions depend on the shape.
+_TRIAL = 0.5
 #: How often each side-free action comes on top of an expression, and how strongly.
 _EXTRA_COUNT, _EXTRA_RANGE = 0.5, (0.1, 0.7)
-_CLOSED_EYES, _HALF_CLOSED_EYES, _WINK = 0.08, 0.2, 0.015
+_CLOSED_EYES, _HALF_CLOSED_EYES, _WINK = 0.07, 0.12, 0.015
+#: How much wider than the model's own eyes those that are open are drawn at most.
+_OPEN_EYES = 0.5
 _RAISED_BROWS, _LOWERED_BROWS = 0.25, 0.2
 _TONGUE = 0.02
 #: Standard deviations of where the eyes look, radians: up and down, to the sides; how they converge.
 _GAZE = (0.10, 0.18)
 _CONVERGENCE = 0.03
+#: What faces are like on average, seen from the front at rest, and how exactly that is asked for: see
+#: `_proportions`. A model's own mean may have larger eyes and a narrower face than most people.
+PROPORTIONS: Mapping[str, tuple[float, float]] = {
+    "face height": (0.935, 0.02),
+    "jaw": (0.80, 0.015),
+    "eyes": (0.61, 0.01),
+    "eye distance": (0.435, 0.01),
+    "brow height": (0.145, 0.007),
+    "nose length": (0.345, 0.01),
+    "nose width": (0.175, 0.007),
+    "chin": (0.465, 0.014),
+    "upper lip": (0.095, 0.014),
+    "mouth": (0.36, 0.014),
+}
 
 
 @attrs.frozen
@@ -145,7 +169,8 @@ class StateConfig:
     """How random states spread.
 
     Attributes:
-        identity: Factor on the standard deviations of the prior of the shape.
+        identity: Factor on the standard deviations of the prior of the shape. Its mean is moved towards
+            `PROPORTIONS`, for a model on which iBUG's 68 points are known.
         pose: Factor on those of joints.
         expressions: Whether kinds of expression are drawn where the model has ARKit's actions; else its
             prior is.
@@ -179,6 +204,8 @@ def random_state(model: ParametricModel, config: StateConfig, rng: np.random.Gen
     for group in model.groups:
         spread = 0.0 if group.rigid else config.identity if group.name == "betas" else config.pose
         drawn[group.name] = group.sample(rng, 1, spread)[0]
+        if group.name == "betas":
+            drawn["betas"] = _within(group, drawn["betas"] + typical_shape(model))
     kind = "prior"
     expression = next((g for g in model.groups if g.name == "expression" and "jawOpen" in g.names), None)
     if config.expressions and expression is not None:
@@ -189,6 +216,66 @@ def random_state(model: ParametricModel, config: StateConfig, rng: np.random.Gen
     if {"leye_pose", "reye_pose"} <= drawn.keys():
         _look(model, drawn, expression, rng)
     return State(drawn, kind)
+
+
+_typical: WeakKeyDictionary[ParametricModel, np.ndarray] = WeakKeyDictionary()
+
+
+def typical_shape(model: ParametricModel) -> Float[np.ndarray, " betas"]:
+    """(size,) what brings the mean of `betas` towards `PROPORTIONS`; 0 for models of other parts.
+
+    The smallest such step, in standard deviations of the prior, that a linear model of the proportions
+    gives; rounded, so that it is the same in every process.
+    """
+    if model not in _typical:
+        try:
+            face = EmbeddingFinder(partfit.default_registry(), ()).find("ibug68", model)
+        except NoEmbeddingError:
+            _typical[model] = np.zeros(model.group("betas").size)
+        else:
+            _typical[model] = _step_to_proportions(model, face)
+    return _typical[model]
+
+
+def _step_to_proportions(model: ParametricModel, face: LandmarkEmbedding) -> Float[np.ndarray, " betas"]:
+    first = 0
+    for group in model.groups:
+        if group.name == "betas":
+            break
+        first += group.size
+    size = model.group("betas").size
+    mean = np.concatenate([group.prior_mean for group in model.groups])
+    states = np.tile(mean, (1 + size, 1))
+    states[1 + np.arange(size), first + np.arange(size)] += _TRIAL
+    with torch.no_grad():
+        points = model.points(torch.as_tensor(states).float()).numpy().astype(float)
+    front = np.eye(3) if model.topology.front is None else model.topology.front
+    found = np.array([_proportions(face.apply(one) @ front.T) for one in points])
+    target, exactness = np.array(list(PROPORTIONS.values())).T
+    slopes = (found[1:] - found[0]).T / _TRIAL / exactness[:, None]
+    missing = (target - found[0]) / exactness
+    # ridge regression: a unit of the prior's deviation costs as much as an error of one `exactness`
+    step = slopes.T @ np.linalg.solve(slopes @ slopes.T + np.eye(len(target)), missing)
+    return np.round(step, 3)
+
+
+def _proportions(points: Float[np.ndarray, "68 3"]) -> list[float]:
+    """The lengths of `PROPORTIONS`, seen from the front, over the face's width at the ears."""
+    x, y = points[:, 0], points[:, 1]
+    right, left = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+    lengths = [
+        y[17:27].mean() - y[8],
+        abs(x[12] - x[4]),
+        abs(x[45] - x[36]),
+        abs(left[0] - right[0]),
+        (y[[19, 24]] - y[[37, 44]]).mean(),
+        y[27] - y[33],
+        abs(x[35] - x[31]),
+        y[33] - y[8],
+        y[33] - y[51],
+        abs(x[54] - x[48]),
+    ]
+    return [float(length / abs(x[16] - x[0])) for length in lengths]
 
 
 def _expression(group: ParameterGroup, rng: np.random.Generator) -> tuple[str, np.ndarray]:
@@ -244,6 +331,8 @@ def _add_brows_and_lids(group: ParameterGroup, weights: np.ndarray, rng: np.rand
         side = rng.choice(["Left", "Right"])
         _act(group, weights, f"eyeBlink{side}", 1.0, rng)
         _act(group, weights, f"cheekSquint{side}", rng.uniform(0.3, 1), rng)
+    else:
+        _act(group, weights, "eyeWide", rng.uniform(0, _OPEN_EYES), rng)
 
 
 def _possible(group: ParameterGroup, weights: np.ndarray) -> np.ndarray:

@@ -44,10 +44,12 @@ def at(tile: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Values of a tile at places in cells, between cells by linear interpolation; the tile repeats."""
     row, column = np.floor(across), np.floor(along)
     right, down = (across - row).astype(np.float32), (along - column).astype(np.float32)
-    i, j = row.astype(np.int64) % TILE, column.astype(np.int64) % TILE
-    i2, j2 = (i + 1) % TILE, (j + 1) % TILE
-    upper = tile[i, j] * (1 - down) + tile[i, j2] * down
-    lower = tile[i2, j] * (1 - down) + tile[i2, j2] * down
+    last = TILE - 1  # a power of two less one: what is left of a division by `TILE`
+    i, j = row.astype(np.int64) & last, column.astype(np.int64) & last
+    i2, j2 = (i + 1) & last, (j + 1) & last
+    i, i2, flat = i * TILE, i2 * TILE, tile.ravel()
+    upper = flat[i + j] * (1 - down) + flat[i + j2] * down
+    lower = flat[i2 + j] * (1 - down) + flat[i2 + j2] * down
     return upper * (1 - right) + lower * right
 
 
@@ -66,8 +68,8 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tile(seed: int, spectrum: np.ndarray) -> Float[np.ndarray, "tile tile"]:
-    white = np.random.default_rng(seed).normal(size=(TILE, TILE))
-    spectrum = spectrum.copy()
+    white = np.random.default_rng(seed).standard_normal((TILE, TILE))
+    spectrum = spectrum[:, : TILE // 2 + 1].copy()
     spectrum[0, 0] = 0
-    tile = np.fft.ifft2(np.fft.fft2(white) * spectrum).real
+    tile = np.fft.irfft2(np.fft.rfft2(white) * spectrum)
     return (tile / tile.std()).astype(np.float32)
