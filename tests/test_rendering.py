@@ -8,8 +8,12 @@ import sys
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from partfit.colours import confidence_colours
 from partfit.errors import InputError, ShapeError
+from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkScheme
 from partfit.meshes import Mesh
 from partfit.rendering import (
@@ -23,6 +27,7 @@ from partfit.rendering import (
     shade,
     visible_points,
 )
+from partfit.results import landmarks_image
 
 SIZE = (120, 90)
 FOCAL = 100.0
@@ -59,9 +64,9 @@ def first_hits(directions: np.ndarray, mesh: Mesh) -> np.ndarray:
     return np.array(hits)
 
 
-def detection(points: np.ndarray) -> Detection:
+def detection(points: np.ndarray, confidence: float | np.ndarray = 1.0) -> Detection:
     scheme = LandmarkScheme("test", [f"p{i}" for i in range(len(points))])
-    return Detection(scheme, points, np.ones(points.shape), np.ones(len(points)))
+    return Detection(scheme, points, np.ones(points.shape), np.broadcast_to(confidence, len(points)))
 
 
 class TestRender:
@@ -298,6 +303,82 @@ class TestOverlay:
             draw_overlay(photograph[..., 0], [], FOCAL, PRINCIPAL)
         with pytest.raises(InputError, match="pixels must be uint8, found float64"):
             draw_landmarks(photograph / 255, [])
+
+
+class TestConfidence:
+    GREY = np.full((600, 800, 3), 100, dtype=np.uint8)
+    VIOLET, TEAL, YELLOW = (68, 1, 84), (33, 144, 140), (253, 231, 37)  # of viridis: its ends and its middle
+
+    def drawn(self, points: np.ndarray, confidence: float | np.ndarray, legend: bool = False) -> np.ndarray:
+        picture = Picture(self.GREY, (800, 600))
+        found = [detection(points, confidence)]
+        return np.asarray(landmarks_image(found, picture) if legend else draw_landmarks(self.GREY, found))
+
+    def test_dots_have_the_colour_of_their_confidence(self) -> None:
+        points = np.array([[100, 100], [400, 300], [700, 500]])
+        drawn = self.drawn(points, np.array([0.0, 0.5, 1.0]))
+        assert [tuple(drawn[y, x]) for x, y in points] == [self.VIOLET, self.TEAL, self.YELLOW]
+
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted))
+    def test_the_more_confident_of_two_is_lighter_and_lies_above(self, confidence: list[float]) -> None:
+        assume(confidence[1] - confidence[0] > 0.05)
+        for order in (1, -1):
+            pair = np.array(confidence)[::order]
+            apart = self.drawn(np.array([[100, 100], [700, 500]]), pair)
+            assert np.sign(int(apart[500, 700].sum()) - int(apart[100, 100].sum())) == order
+            corners = np.array([[100, 100], [700, 500], [400, 300], [400, 300]])
+            above = self.drawn(corners, np.array([0.5, 0.5, *pair]))
+            assert (above[300, 400] == confidence_colours(np.array(confidence))[1]).all()
+
+    def test_the_less_confident_are_smaller(self) -> None:
+        drawn = self.drawn(np.array([[200, 300], [600, 300]]), np.array([0.1, 0.9]))
+        changed = (drawn != self.GREY).any(axis=2)
+        assert changed[:, 400:].sum() > 1.5 * changed[:, :400].sum()
+
+    def test_many_landmarks_leave_the_face_in_sight(self) -> None:
+        grid = np.stack(np.meshgrid(np.linspace(300, 500, 52), np.linspace(200, 400, 52)), axis=-1)
+        drawn = self.drawn(grid.reshape(-1, 2), 0.8)[200:400, 300:500]
+        changed = np.abs(drawn.astype(int) - 100).sum(axis=2)
+        assert 0.1 < (changed > 60).mean() < 0.5
+
+    @pytest.mark.parametrize("same", [0.0, 0.3, 1.0])
+    def test_equal_confidences_are_one_colour(self, same: float) -> None:
+        points = np.array([[100, 100], [400, 300], [700, 500]])
+        drawn = self.drawn(points, same)
+        assert {tuple(drawn[y, x]) for x, y in points} == {tuple(confidence_colours(np.array(same)))}
+
+    def test_the_legend_shows_all_colours_in_their_order(self) -> None:
+        points = np.array([[100, 100], [700, 100], [700, 500]])
+        plain, drawn = (self.drawn(points, 0.5, legend) for legend in (False, True))
+        y, x = np.nonzero((plain != drawn).any(axis=2))
+        corner = drawn[y.min() : y.max() + 1, x.min() : x.max() + 1]
+        middle = corner[len(corner) // 2].astype(int)
+        (start,), (stop,) = (
+            np.flatnonzero((middle == end).all(axis=1))[[0]] for end in (self.VIOLET, self.YELLOW)
+        )
+        assert stop - start > 50
+        expected = confidence_colours(np.linspace(0, 1, stop - start + 1)).astype(int)
+        assert np.abs(middle[start : stop + 1] - expected).max() < 8
+        # with something written at both ends
+        light = corner.min(axis=2) > 200
+        assert light[:, :start].any()
+        assert light[:, stop + 1 :].any()
+
+    @pytest.mark.parametrize("free", range(4))
+    def test_the_legend_lies_in_a_corner_without_landmarks(self, free: int) -> None:
+        corners = np.array([[20, 20], [780, 20], [20, 585], [780, 585]])
+        taken = np.delete(corners, free, axis=0)
+        plain, drawn = (self.drawn(taken, 1.0, legend) for legend in (False, True))
+        y, x = np.nonzero((plain != drawn).any(axis=2))
+        low, high = np.array([x.min(), y.min()]), np.array([x.max(), y.max()])
+        assert ((low <= corners[free]) & (corners[free] <= high)).all()
+        assert not ((low <= taken) & (taken <= high)).all(axis=1).any()
+
+    def test_without_landmarks_or_room_there_is_no_legend(self, photograph: np.ndarray) -> None:
+        np.testing.assert_array_equal(landmarks_image([], Picture(self.GREY, (800, 600))), self.GREY)
+        found = [detection(np.array([[20.0, 20.0], [100.0, 70.0]]))]
+        small = landmarks_image(found, Picture(photograph, (120, 90)))
+        np.testing.assert_array_equal(small, draw_landmarks(photograph, found))
 
 
 class TestPanel:

@@ -18,6 +18,12 @@ def whole_numbers(values: Iterable[int]) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def pair_of_floats(values: Iterable[Any]) -> tuple[float, float]:
+    """Two numbers, such as x and y, or the ends of a range, as Python's."""
+    first, second = values
+    return float(first), float(second)
+
+
 def integers(value: Any) -> np.ndarray:
     """A read-only int64 copy."""
     return _read_only(np.array(value, dtype=np.int64))

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.numpy import save
 
 from partfit.errors import InputError, ModelFileError, OutputError, PartfitError
-from partfit.files import atomic_write
 from partfit.landmarks import LandmarkEmbedding, LandmarkScheme, content_hash
-from partfit.model_files import ModelFile, home_path, read_regular_file, safetensors_content
+from partfit.model_files import ModelFile, home_path
 from partfit.models.base import ParametricModel
 from partfit.models.contour import ContourEmbedding
-from partfit.safe_pickle import Budget
+from partfit.tensor_files import SUFFIX, TensorFormat
 
 #: Environment variable that names the cache folder; by default `~/.cache/partfit`.
 CACHE_VARIABLE = "PARTFIT_CACHE"
 
-_FORMAT, _VERSION = "partfit-embedding", 1
-_EXPECTED = "the file of a landmark embedding"
-_HINT = (
+_FORMAT = TensorFormat(
+    "partfit-embedding",
+    1,
+    "an embedding",
+    "the file of a landmark embedding",
     "`partfit transfer-landmarks` and `write_embedding` write such files; files with landmarks that come "
-    "with a model, such as FLAME's landmark_embedding.npy, are options of that model."
+    "with a model, such as FLAME's landmark_embedding.npy, are options of that model.",
 )
 
 
@@ -46,28 +44,24 @@ def write_embedding(embedding: LandmarkEmbedding, path: str | Path) -> None:
     path = Path(path)
     if isinstance(embedding, ContourEmbedding):
         raise InputError(f"The {embedding.label} follows a contour, which a file cannot hold.")
-    if path.suffix != ".safetensors":
+    if path.suffix != SUFFIX:
         raise InputError(f"An embedding is written to a .safetensors file, found {path.name!r}.")
     scheme = embedding.scheme
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "topology": embedding.topology,
-        "hash": embedding.hash,
-        "scheme": {
+    header = _FORMAT.header(
+        topology=embedding.topology,
+        hash=embedding.hash,
+        scheme={
             "name": scheme.name,
             "names": scheme.names,
             "version": scheme.version,
             "mirror_scheme": scheme.mirror_scheme,
         },
-    }
+    )
     arrays = {name: getattr(embedding, name) for name in ("indices", "weights", "reliability")}
     arrays |= {"triangles": scheme.triangles, "edges": scheme.edges}
     optional = {"mirror": scheme.mirror, "positions": scheme.positions}
     arrays |= {name: array for name, array in optional.items() if array is not None}
-    with atomic_write(path) as temporary:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        temporary.write_bytes(save(contiguous, {"partfit": json.dumps(header)}))
+    _FORMAT.write(path, header, arrays)
 
 
 def read_embedding(path: str | Path) -> LandmarkEmbedding:
@@ -79,7 +73,9 @@ def read_embedding(path: str | Path) -> LandmarkEmbedding:
     Raises:
         InputError: if the file cannot be read, is of another kind, or its content was changed.
     """
-    file = _read(path)
+    path = home_path(path)
+    header, contents = _FORMAT.read(path)
+    file = ModelFile(path, {**header, **contents}, _FORMAT.hint)
     about = _value(file, file.entries, "scheme", dict)
     names = _value(file, about, "names", list)
     if not all(isinstance(name, str) for name in names):
@@ -107,7 +103,7 @@ def read_embedding(path: str | Path) -> LandmarkEmbedding:
     except ModelFileError:
         raise
     except PartfitError as error:
-        raise file.error(_EXPECTED, f"one that cannot be: {error}".rstrip(".")) from error
+        raise file.error(_FORMAT.expected, f"one that cannot be: {error}".rstrip(".")) from error
     if embedding.hash != _value(file, file.entries, "hash", str):
         raise file.error(
             f"content of the hash {file.entries['hash']!r}", f"{embedding.hash!r}: it was changed"
@@ -138,23 +134,6 @@ def _cache_folder() -> Path:
     if not chosen and not folder.is_absolute():  # the home folder is not known
         raise OutputError(f"There is no home folder to keep files in: name one in {CACHE_VARIABLE}.")
     return folder
-
-
-def _read(path: str | Path) -> ModelFile:
-    """The header and the arrays of an embedding's file, as entries."""
-    path = home_path(path)
-    content = read_regular_file(path, _EXPECTED, (".safetensors",), _HINT)
-    try:
-        metadata, arrays = safetensors_content(content, Budget())
-        header = json.loads(metadata.get("partfit", "{}"))
-    except Exception as error:  # a damaged file makes readers fail in any way
-        found = f"no safetensors file, or a damaged one ({error})"
-        raise ModelFileError(path, _EXPECTED, found, _HINT) from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ModelFileError(path, _EXPECTED, "a safetensors file that holds no embedding", _HINT)
-    if header.get("version") != _VERSION:
-        raise ModelFileError(path, f"an embedding of version {_VERSION}", f"{header.get('version')}", _HINT)
-    return ModelFile(path, {**header, **arrays}, _HINT)
 
 
 def _value(

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from partfit.colours import confidence_colours
 from partfit.errors import ComponentError, InputError, ShapeError
 from partfit.landmarks import Detection
 from partfit.meshes import Mesh
@@ -47,7 +48,8 @@ _INSIDE = 0.35
 # A view of a mesh alone, of radius 1: how far the camera is, and its focal length, so that it fills the tile.
 _VIEW_DISTANCE = 10.0
 _VIEW_FOCAL = _VIEW_DISTANCE * 0.48 * PANEL_TILE
-_DOT, _DOT_RIM, _EDGE = (255, 221, 51), (24, 26, 30), (70, 190, 235)
+# Dots of a view; edges; rims of dots of confidences below 0.5 and from there; the least radius of a dot, px.
+_DOT, _EDGE, _RIMS, _LEAST_DOT = (255, 221, 51), (70, 190, 235), ((236, 238, 241), (24, 26, 30)), 0.7
 
 
 @attrs.frozen(eq=False)
@@ -210,7 +212,11 @@ def draw_overlay(
 def draw_landmarks(
     pixels: UInt8[np.ndarray, "height width 3"], landmarks: Sequence[Detection]
 ) -> Image.Image:
-    """The photograph with the points of each detection as dots, sized by its extent, and its scheme's edges.
+    """The photograph with the points of each detection as dots, and the edges of its scheme.
+
+    Dots have the colours of `partfit.colours.confidence_colours`, which `partfit.colours.draw_legend`
+    explains; they are the larger, the more extended the detection, and the smaller, the more points it has
+    and the less confident it is.
 
     Args:
         pixels: (H, W, 3) RGB, uint8.
@@ -304,8 +310,7 @@ def draw_view(
         pixels = focal * spots[shown, :2] / spots[shown, 2:] + center
         fills = np.full((len(points), 3), _DOT) if colours is None else np.rint(255 * colours)
         dot = max(1.8, min(5.0, 40 / math.sqrt(len(points))))
-        for pixel, fill in zip(pixels, fills[shown].astype(int).tolist(), strict=True):
-            tile.paste(tuple(fill), mask=Image.fromarray(_dot_mask(pixel[None], dot, tile.size)))
+        _draw_discs(tile, pixels, np.full(len(pixels), dot), fills[shown].astype(np.uint8))
     return tile
 
 
@@ -495,37 +500,56 @@ def _photograph(pixels: np.ndarray) -> Image.Image:
 
 
 def _draw_detection(image: Image.Image, detection: Detection) -> None:
-    """Draw the points that lie in the picture as smooth dots, smaller where there are many, and the edges."""
+    """Draw the points that lie in the picture as dots in the colours of their confidences, and the edges.
+
+    Dots are smaller where there are many. Those of less confidence are smaller than the others and lie below
+    them. Where there is room dots have a rim: a light one round dark colours, a dark one round light colours.
+    """
     points = detection.points
     inside = np.all((points >= -0.5) & (points <= np.array(image.size) - 0.5), axis=1)
     if not inside.any():
         return
     extent = float(np.linalg.norm(np.ptp(points[inside], axis=0)))
-    radius = max(0.8, min(0.007 * extent, 0.1 * extent / math.sqrt(inside.sum())))
-    pen, width = ImageDraw.Draw(image), max(1, round(0.6 * radius))
+    largest = max(_LEAST_DOT, min(0.007 * extent, 0.17 * extent / math.sqrt(inside.sum())))
+    pen, width = ImageDraw.Draw(image), max(1, round(0.6 * largest))
     edges = detection.scheme.edges
     for line in points[edges[inside[edges].all(axis=1)]]:
         pen.line(line.ravel().tolist(), fill=_EDGE, width=width)
-    points = points[inside]
-    for colour, r in ((_DOT_RIM, radius + 0.3 * radius + 0.4), (_DOT, radius)):
-        image.paste(colour, (0, 0), Image.fromarray(_dot_mask(points, r, image.size)))
+    order = np.argsort(np.where(inside, detection.confidence, -1.0), kind="stable")[-inside.sum() :]
+    points, confidence = points[order], detection.confidence[order]
+    radius = largest * (0.6 + 0.4 * confidence)
+    colours = confidence_colours(confidence)
+    if largest > 1.5 * _LEAST_DOT:
+        rims = np.array(_RIMS, dtype=np.uint8)[(confidence >= 0.5).astype(int)]
+        _draw_discs(image, points, radius + 0.25 * largest, rims)
+    _draw_discs(image, points, radius, colours)
 
 
-def _dot_mask(
-    points: Float[np.ndarray, "points 2"], radius: float, size: tuple[int, int]
-) -> UInt8[np.ndarray, "height width"]:
-    """How much of each pixel is covered by discs around the points, 0 to 255."""
-    mask = np.zeros((size[1], size[0]), dtype=np.uint8)
-    reach = math.ceil(radius + 1)
+def _draw_discs(
+    image: Image.Image,
+    points: Float[np.ndarray, "points 2"],
+    radius: Float[np.ndarray, " points"],
+    colours: UInt8[np.ndarray, "points 3"],
+) -> None:
+    """Draw smooth discs around points; later ones lie above earlier ones."""
+    width, height = image.size
+    reach = math.ceil(radius.max(initial=0.0) + 1)
     offsets = np.arange(-reach, reach + 1)
     columns = np.rint(points[:, 0]).astype(int)[:, None, None] + offsets
     rows = np.rint(points[:, 1]).astype(int)[:, None, None] + offsets[:, None]
     columns, rows = np.broadcast_arrays(columns, rows)
     distance = np.hypot(columns - points[:, 0, None, None], rows - points[:, 1, None, None])
-    coverage = np.rint(255 * np.clip(radius + 0.5 - distance, 0, 1)).astype(np.uint8)
-    inside = (columns >= 0) & (columns < size[0]) & (rows >= 0) & (rows < size[1])
-    np.maximum.at(mask, (rows[inside], columns[inside]), coverage[inside])
-    return mask
+    coverage = np.clip(radius[:, None, None] + 0.5 - distance, 0, 1)
+    drawn = (coverage > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    disc, coverage = np.nonzero(drawn)[0], coverage[drawn]
+    # what covers most of a pixel is assigned last, and of equals the later one
+    order = np.argsort(coverage, kind="stable")
+    at = rows[drawn][order], columns[drawn][order]
+    paint = np.zeros((height, width, 4), dtype=np.uint8)
+    paint[*at, :3] = colours[disc[order]]
+    paint[*at, 3] = np.rint(255 * coverage[order])
+    layer = Image.fromarray(paint)
+    image.paste(layer.convert("RGB"), mask=layer.getchannel("A"))
 
 
 def _shifted(detection: Detection, left: int, top: int) -> Detection:

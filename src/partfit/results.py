@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 from PIL.Image import Image
 
+from partfit.colours import draw_legend
 from partfit.config import from_dict
 from partfit.errors import ConfigError, InputError, OutputError
 from partfit.exports import export_instance
@@ -275,9 +276,12 @@ def panel_image(result: ImageResult) -> Image:
 
 
 def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:
-    """The picture, as loaded, with the landmarks drawn on it."""
+    """The picture, as loaded, with the landmarks drawn on it in the colours of their confidences."""
     dots = [detection.mapped(1 / picture.reduction) for detection in detections]
-    return draw_landmarks(picture.pixels, dots)
+    image = draw_landmarks(picture.pixels, dots)
+    if dots:
+        draw_legend(image, np.concatenate([detection.points for detection in dots]))
+    return image
 
 
 def _view(result: ImageResult) -> tuple[np.ndarray, list[Mesh], float, tuple[float, float]]:

@@ -271,23 +271,23 @@ def test_shape_statistics_without_variation_are_those_of_the_packed_landmarks(pa
 
 def test_shape_statistics_are_the_same_each_time_and_know_no_global_seed(packed):
     torch.manual_seed(0)
-    first = shape_statistics(packed, CROP, EVERYTHING)
+    first = shape_statistics(packed, CROP, EVERYTHING, 64)
     torch.manual_seed(1)
-    again = shape_statistics(packed, CROP, EVERYTHING)
+    again = shape_statistics(packed, CROP, EVERYTHING, 64)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(first[1]) == 24  # no more than there are coordinates
 
 
 def test_one_shape_has_no_directions(dataset, tmp_path):
     pack(BlobDataset(BlobDataset.Config(1)), tmp_path, PackRule.for_training(CROP, PLAIN, R))
-    mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN)
+    mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN, 64)
     assert mean.isfinite().all()
     assert directions.shape == (0, 12, 2)
 
 
 def test_two_shapes_have_one_direction(dataset, tmp_path):
     pack(BlobDataset(BlobDataset.Config(2)), tmp_path, PackRule.for_training(CROP, PLAIN, R))
-    mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN)
+    mean, directions = shape_statistics(PackedDataset(tmp_path, dataset.scheme), CROP, PLAIN, 64)
     assert directions.shape == (1, 12, 2)
     # the two lie one deviation to each side of their mean
     assert mean.isfinite().all()

@@ -87,6 +87,11 @@ def test_a_bottleneck_starts_within_the_directions_of_the_data(head):
     assert offsets.abs().max() > 0.01
 
 
+def test_a_head_asks_for_as_many_directions_as_its_bottleneck_has_numbers():
+    modules = [head.module(FeatureShape(32, 2, 2), scheme(40), 4) for head in HEADS[:4]]
+    assert [module.n_directions for module in modules] == [0, 3, 0, 3]
+
+
 def test_more_numbers_than_directions_leave_the_others_free():
     torch.manual_seed(0)
     module = LinearHead(LinearHead.Config(rank=8)).module(FeatureShape(16), scheme(5), 4)

@@ -86,6 +86,23 @@ def test_a_run_learns_and_writes_what_it_promises(registry, tmp_path):
     assert again == pytest.approx(report["metrics"], rel=1e-5)
 
 
+def test_a_wide_bottleneck_starts_within_the_directions_of_the_data(registry, tmp_path):
+    """Shapes that only move, turn and grow have few directions, and none of the others gets any weight."""
+    sheets = [{"name": "sheet", "options": {"samples": samples, "pairs": 40}} for samples in (80, 4)]
+    config = TrainConfig.of_layers(
+        [
+            {**to_dict(blobs()), "data": {"train": sheets[0], "val": sheets[1]}},
+            {"network": {"head": {"name": "linear", "options": {"rank": 70}}}},
+            {"optimizer": {"rate": 1e-9}, "run": {"steps": 1}},
+        ]
+    )
+    train(config, tmp_path, registry=registry)
+    head = load_checkpoint(tmp_path / "model.safetensors", registry=registry).network.head
+    deviations = head.layers[-1].maps[0].out.weight.norm(dim=0)
+    assert deviations[0] > 0.1
+    assert (deviations[8:] < 1e-4).all()
+
+
 def test_mixed_precision(registry, tmp_path):
     config = blobs(run={"precision": "bf16-mixed"}, network={"likelihood": {"name": "resll-exp"}})
     report = train(config, tmp_path, registry=registry)

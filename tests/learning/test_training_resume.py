@@ -217,7 +217,9 @@ def trained_by_hand(folder, config, registry):
         data, config.run.batch_size, 64, config.crop, config.augmentation, config.run.seed
     )
     network = parts.network.train()
-    network.head.initialise(*shape_statistics(data, config.crop, config.augmentation, seed=config.run.seed))
+    network.head.initialise(
+        *shape_statistics(data, config.crop, config.augmentation, 64, seed=config.run.seed)
+    )
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.rate)
     for step in range(config.run.steps):

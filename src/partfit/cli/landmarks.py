@@ -26,8 +26,8 @@ def landmarks(inputs: tuple[str, ...], out: str, **chosen: Any) -> None:
     """Predict 2D landmarks in pictures.
 
     INPUT is a picture, a folder or a glob. For picture `stem` this writes `stem-landmarks.json`, which
-    `partfit fit --landmarks` reads, and `stem-landmarks.png`. A bad input is named on stderr and gives
-    exit code 1; the others finish.
+    `partfit fit --landmarks` reads, and `stem-landmarks.png`, in which the colours of the landmarks tell
+    their confidences. A bad input is named on stderr and gives exit code 1; the others finish.
     """
     from partfit.files import ensure_writable_folder
     from partfit.results import landmarks_document, landmarks_image, write_json, write_png

@@ -17,15 +17,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 
+from partfit.arrays import pair_of_floats
 from partfit.errors import InputError, ShapeError
 
 if TYPE_CHECKING:
     from partfit.landmarks import Region
-
-
-def _pair_of_floats(value: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    x, y = value
-    return float(x), float(y)
 
 
 @attrs.frozen
@@ -40,7 +36,7 @@ class Crop:
         mirror: Whether the crop is flipped left to right.
     """
 
-    center: tuple[float, float] = attrs.field(converter=_pair_of_floats)
+    center: tuple[float, float] = attrs.field(converter=pair_of_floats)
     size: float = attrs.field(converter=float)
     angle: float = attrs.field(default=0.0, converter=float)
     resolution: int = attrs.field(default=256, kw_only=True)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 
+from partfit.arrays import pair_of_floats
 from partfit.errors import ConfigError, InputError
 from partfit.landmarks import LandmarkScheme
 from partfit.learning.crops import CropRule
@@ -31,11 +32,6 @@ from partfit.learning.distribution import LandmarkTargets
 CUT_OFF = 2.0
 #: Weights of red, green and blue in the luma of a pixel. Source: ITU-R BT.601.
 LUMA = (0.299, 0.587, 0.114)
-
-
-def _pair(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    return float(low), float(high)
 
 
 @attrs.frozen
@@ -63,7 +59,7 @@ class AugmentationConfig:
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
     rotation: float = 0.35
-    scale: tuple[float, float] = attrs.field(default=(0.9, 1.15), converter=_pair)
+    scale: tuple[float, float] = attrs.field(default=(0.9, 1.15), converter=pair_of_floats)
     shift: float = 0.05
     region_spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
     brightness: float = 0.2
@@ -73,11 +69,11 @@ class AugmentationConfig:
     gamma: float = 0.25
     grey: float = 0.05
     blur: float = 0.15
-    blur_sigma: tuple[float, float] = attrs.field(default=(0.002, 0.008), converter=_pair)
+    blur_sigma: tuple[float, float] = attrs.field(default=(0.002, 0.008), converter=pair_of_floats)
     noise: float = 0.25
     noise_sigma: float = 0.04
     cutout: float = 0.2
-    cutout_size: tuple[float, float] = attrs.field(default=(0.1, 0.4), converter=_pair)
+    cutout_size: tuple[float, float] = attrs.field(default=(0.1, 0.4), converter=pair_of_floats)
 
     def __attrs_post_init__(self) -> None:
         for name in ("horizontal_flip", "vertical_flip", "grey", "blur", "noise", "cutout"):

@@ -230,8 +230,8 @@ def shape_statistics(
     packed: PackedDataset,
     crop: CropRule,
     augmentation: AugmentationConfig,
+    directions: int,
     *,
-    directions: int = 64,
     samples: int = 2048,
     seed: int = 0,
 ) -> tuple[Float[Tensor, "landmarks 2"], Float[Tensor, "directions landmarks 2"]]:

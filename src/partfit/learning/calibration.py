@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partfit.arrays import pair_of_floats
 from partfit.errors import ConfigError, InputError
 from partfit.learning.batches import Batch
 from partfit.learning.distribution import LandmarkDistribution, LandmarkTargets
@@ -25,11 +26,6 @@ from partfit.learning.networks import LandmarkNetwork
 
 #: With fewer hidden landmarks than this, a factor of their own would be noise.
 _LEAST_HIDDEN = 100
-
-
-def _pair(value: tuple[float, float]) -> tuple[float, float]:
-    x, y = value
-    return float(x), float(y)
 
 
 @attrs.frozen
@@ -43,8 +39,8 @@ class Calibration:
             crops of the median over the landmarks. None if it was never measured.
     """
 
-    visible: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=_pair)
-    hidden: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=_pair)
+    visible: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=pair_of_floats)
+    hidden: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=pair_of_floats)
     usual: float | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -97,10 +93,10 @@ def calibrate(network: LandmarkNetwork, batches: Iterable[Batch]) -> Calibration
         visible, n_visible = _ratio(residual, factors, seen, 1.0)
         hidden, n_hidden = _ratio(residual, factors, seen, 0.0)
         if n_visible >= _LEAST_HIDDEN and n_hidden >= _LEAST_HIDDEN:
-            factors = Calibration(_numbers(visible), _numbers(hidden))
+            factors = Calibration(pair_of_floats(visible), pair_of_floats(hidden))
     overall = _ratio(residual, factors, seen)[0]
     visible, hidden = (overall.cpu() * torch.tensor(pair) for pair in (factors.visible, factors.hidden))
-    factors = Calibration(_numbers(visible), _numbers(hidden))
+    factors = Calibration(pair_of_floats(visible), pair_of_floats(hidden))
     deviations = [factors.deviation(distribution, residual) for distribution, _ in seen]
     typical = torch.cat([deviation.flatten(1).median(dim=1)[0] for deviation in deviations])
     return attrs.evolve(factors, usual=float(typical.median()))
@@ -134,8 +130,3 @@ def _ratio(
         raise InputError("Calibration needs finite predictions, found NaN or infinity.")
     # exact predictions, as of a toy, leave nothing to calibrate
     return (total / max(weights, 1e-12)).sqrt().clamp_min(1e-6), count
-
-
-def _numbers(pair: Float[Tensor, " 2"]) -> tuple[float, float]:
-    x, y = pair.tolist()
-    return x, y

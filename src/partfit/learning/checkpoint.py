@@ -17,26 +17,28 @@ from typing import Any, Literal
 
 import attrs
 import numpy as np
-import safetensors.numpy
 import torch
 from torch import nn
 
 from partfit.arrays import integers, reals
 from partfit.config import from_dict, to_dict
 from partfit.errors import ComponentError, InputError, ModelFileError, OutputError, PartfitError, ShapeError
-from partfit.files import atomic_write
 from partfit.landmarks import LandmarkScheme
 from partfit.learning.calibration import Calibration
 from partfit.learning.crops import CropRule, RegionMap
 from partfit.learning.datasets import check_boxed
 from partfit.learning.networks import LandmarkNetwork, NetworkConfig
-from partfit.model_files import home_path, read_regular_file, safetensors_content
+from partfit.model_files import home_path
 from partfit.registry import Registry, default_registry
-from partfit.safe_pickle import Budget
+from partfit.tensor_files import SUFFIX, TensorFormat
 
-_FORMAT, _VERSION = "partfit-checkpoint", 1
-_EXPECTED = "a checkpoint of a landmark network (.safetensors)"
-_HINT = "`partfit train` writes such files; its states, for going on with a training, are others."
+_FORMAT = TensorFormat(
+    "partfit-checkpoint",
+    1,
+    "a checkpoint",
+    "a checkpoint of a landmark network (.safetensors)",
+    "`partfit train` writes such files; its states, for going on with a training, are others.",
+)
 _NETWORK, _SCHEME, _SHAPE, _BOXED = "network.", "scheme.", "shape", "boxed"
 
 
@@ -115,8 +117,8 @@ def save_checkpoint(
         InputError: if a weight is not finite.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise OutputError(f"Cannot write {path}: expected a name that ends in .safetensors.")
+    if path.suffix != SUFFIX:
+        raise OutputError(f"Cannot write {path}: expected a name that ends in {SUFFIX}.")
     arrays = {_SHAPE: checkpoint.shape}
     if checkpoint.boxed is not None:
         arrays[_BOXED] = checkpoint.boxed
@@ -130,26 +132,21 @@ def save_checkpoint(
             arrays[_SCHEME + field.name] = value
         else:
             about[field.name] = value
-    arrays = {name: np.array(array, order="C") for name, array in sorted(arrays.items())}
     config = checkpoint.network.config
     config = attrs.evolve(config, backbone=config.backbone.without_weights())
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "part": checkpoint.part,
-        "side": checkpoint.side,
-        "scheme": {**about, "hash": checkpoint.scheme.hash},
-        "network": to_dict(config),
-        "components": _sources(config, registry or default_registry()),
-        "crop": to_dict(checkpoint.crop),
-        "regions": to_dict(checkpoint.regions),
-        "calibration": to_dict(checkpoint.calibration),
-        "facts": dict(checkpoint.facts),
-    }
-    text = json.dumps({**header, "hash": _digest(json.loads(json.dumps(header)), arrays)})
-    content = safetensors.numpy.save(arrays, {"partfit": text})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
+    header = _FORMAT.header(
+        part=checkpoint.part,
+        side=checkpoint.side,
+        scheme={**about, "hash": checkpoint.scheme.hash},
+        network=to_dict(config),
+        components=_sources(config, registry or default_registry()),
+        crop=to_dict(checkpoint.crop),
+        regions=to_dict(checkpoint.regions),
+        calibration=to_dict(checkpoint.calibration),
+        facts=dict(checkpoint.facts),
+    )
+    header["hash"] = _digest(json.loads(json.dumps(header)), arrays)
+    _FORMAT.write(path, header, arrays)
 
 
 def load_checkpoint(path: str | Path, *, registry: Registry | None = None) -> Checkpoint:
@@ -167,9 +164,11 @@ def load_checkpoint(path: str | Path, *, registry: Registry | None = None) -> Ch
         ComponentError: if its head or likelihood is not installed; the message says where it came from.
     """
     path = home_path(path)
-    header, arrays = _read(path)
+    header, arrays = _FORMAT.read(path)
     if header.get("hash") != _digest({k: v for k, v in header.items() if k != "hash"}, arrays):
-        raise ModelFileError(path, "content of the digest in its header", "another: it was changed", _HINT)
+        raise ModelFileError(
+            path, "content of the digest in its header", "another: it was changed", _FORMAT.hint
+        )
     try:
         return _made(header, arrays, registry)
     except ComponentError as error:
@@ -179,7 +178,7 @@ def load_checkpoint(path: str | Path, *, registry: Registry | None = None) -> Ch
         raise ComponentError(f"{path}: {error} The network was made with: {sources}.") from error
     except (PartfitError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         found = f"one that cannot be used with this version: {type(error).__name__}: {error}"
-        raise ModelFileError(path, _EXPECTED, found[:600].rstrip("."), _HINT) from error
+        raise ModelFileError(path, _FORMAT.expected, found[:600].rstrip("."), _FORMAT.hint) from error
 
 
 def _made(
@@ -238,25 +237,6 @@ def _check_weights(network: LandmarkNetwork, found: Mapping[str, tuple[int, ...]
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays whose names begin with a prefix, by the rest of their names."""
     return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays of a checkpoint's file."""
-    content = read_regular_file(path, _EXPECTED, (".safetensors",), _HINT)
-    if path.suffix != ".safetensors":
-        raise ModelFileError(path, _EXPECTED, path.suffix or "a name without a suffix", _HINT)
-    try:
-        metadata, arrays = safetensors_content(content, Budget())
-        header = json.loads(metadata.get("partfit", "{}"))
-    except Exception as error:  # a damaged file makes readers fail in any way
-        found = f"no safetensors file, or a damaged one ({error})"
-        raise ModelFileError(path, _EXPECTED, found, _HINT) from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ModelFileError(path, _EXPECTED, "a safetensors file that holds no checkpoint", _HINT)
-    if header.get("version") != _VERSION:
-        found = f"{header.get('version')!r}: use the version of partfit that wrote it, or train again"
-        raise ModelFileError(path, f"a checkpoint of version {_VERSION}", found)
-    return header, arrays
 
 
 def _layer_weights(network: nn.Module) -> set[str]:

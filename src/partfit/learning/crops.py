@@ -6,14 +6,10 @@ import attrs
 import numpy as np
 from jaxtyping import Float
 
+from partfit.arrays import pair_of_floats
 from partfit.errors import ConfigError
 from partfit.geometry.crops import Crop
 from partfit.landmarks import Region
-
-
-def _pair(value: tuple[float, float]) -> tuple[float, float]:
-    x, y = value
-    return float(x), float(y)
 
 
 @attrs.frozen
@@ -26,7 +22,7 @@ class CropRule:
     """
 
     margin: float = 0.1
-    margin_range: tuple[float, float] = attrs.field(default=(0.05, 0.15), converter=_pair)
+    margin_range: tuple[float, float] = attrs.field(default=(0.05, 0.15), converter=pair_of_floats)
 
     def __attrs_post_init__(self) -> None:
         low, high = self.margin_range
@@ -55,7 +51,7 @@ class RegionMap:
     """
 
     scale: float = 1.0
-    shift: tuple[float, float] = attrs.field(default=(0.0, 0.0), converter=_pair)
+    shift: tuple[float, float] = attrs.field(default=(0.0, 0.0), converter=pair_of_floats)
     spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def crop(self, region: Region, rule: CropRule, resolution: int) -> Crop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -48,7 +49,13 @@ class FeatureShape:
 
 
 class HeadModule(nn.Module, ABC):
-    """A head for one scheme and one shape of features."""
+    """A head for one scheme and one shape of features.
+
+    Attributes:
+        n_directions: How many of the directions that `initialise` is given it can use, at most.
+    """
+
+    n_directions: int = 0
 
     @abstractmethod
     def forward(self, features: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch L D"]:
@@ -68,7 +75,8 @@ class HeadModule(nn.Module, ABC):
         Args:
             mean: Mean position of each landmark, crop units.
             directions: Principal directions of the training shapes times their standard deviations, the
-                largest first. A head may use them, some of them, or none.
+                largest first: `n_directions`, or fewer where the data have no more. A head may use them,
+                some of them, or none.
         """
 
 
@@ -125,9 +133,8 @@ class LinearHead(Head):
 
     def module(self, features: FeatureShape, scheme: LandmarkScheme, outputs: int) -> HeadModule:
         """See `Head.module`."""
-        return _SequentialHead(
-            nn.Flatten(), _OutputLayer(features.size, len(scheme), outputs, self.config.rank)
-        )
+        last = _OutputLayer(features.size, len(scheme), outputs, self.config.rank)
+        return _SequentialHead([nn.Flatten()], last)
 
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -179,15 +186,16 @@ class MLPHead(Head):
             layers += [nn.Linear(size, following), activation()]
             layers += [nn.Dropout(self.config.dropout)] if self.config.dropout else []
         last = _OutputLayer(sizes[-1], len(scheme), outputs, self.config.rank)
-        return _SequentialHead(*layers, last)
+        return _SequentialHead(layers, last)
 
 
 class _SequentialHead(HeadModule):
     """Layers, the last of which is an output layer."""
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, layers: Iterable[nn.Module], last: _OutputLayer) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers, last)
+        self.n_directions = last.rank or 0
 
     def forward(self, features: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch L D"]:
         raw: Tensor = self.layers(features)
@@ -206,7 +214,7 @@ class _OutputLayer(nn.Module):
 
     def __init__(self, features: int, landmarks: int, outputs: int, rank: int | None) -> None:
         super().__init__()
-        self._landmarks = landmarks
+        self.rank, self._landmarks = rank, landmarks
         start = raw_start(outputs).split([2, 2, outputs - 4] if outputs > 4 else [2, 2])
         self.maps = nn.ModuleList(_Affine(features, values.repeat(landmarks), rank) for values in start)
 

@@ -165,8 +165,11 @@ def _train(
         config.run.seed,
     )
     val_batches = EvaluationBatches(val_data, config.run.batch_size, config.network.resolution, config.crop)
-    parts.network.head.initialise(
-        *shape_statistics(train_data, config.crop, config.augmentation, seed=config.run.seed)
+    head = parts.network.head
+    head.initialise(
+        *shape_statistics(
+            train_data, config.crop, config.augmentation, head.n_directions, seed=config.run.seed
+        )
     )
     module = TrainingModule(config, parts.network, parts.losses, batches)
     take_steps(module, val_batches, out, device)
