@@ -90,10 +90,10 @@ def test_samples_average_to_pixels():
     uneven[1, 2] = uneven[3, 3] = True
     samples = Samples.of(uneven)
     x, y = np.meshgrid(np.arange(4), np.arange(4))
-    middles = np.stack([x.ravel(), y.ravel()], axis=1)[samples.once]
-    assert (len(middles), len(samples.quarters)) == (14, 8)
+    middles = np.stack([x.ravel(), y.ravel()], axis=1)
+    assert (len(middles), len(samples.further)) == (16, 4)
     # a ramp is the same however often it is sampled
-    ramp = samples.picture(np.concatenate([middles, samples.quarters]))
+    ramp = samples.picture(np.concatenate([middles, samples.further]))
     np.testing.assert_allclose(ramp[..., 0], x)
     np.testing.assert_allclose(ramp[..., 1], y)
 
@@ -119,17 +119,19 @@ def test_rays_of_pixels_go_through_their_middles():
 def test_samples_of_a_pixel_share_a_colour_where_they_show_one_surface():
     uneven = np.array([[True, False], [False, True]])
     samples = Samples.of(uneven)
-    # two pixels with one sample, then two with four: the first shows two meshes, the second is fine
+    # the middles of four pixels, then two more samples of the first, which shows a step, and of the last
     hits = Hits(
-        np.arange(10),
-        np.array([1, 1, 1, 1.5, 1.001, 1, 1, 1, 1, 1], dtype=np.float32),
-        np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
-        np.zeros(10, dtype=np.int32),
-        np.zeros((10, 3), dtype=np.float32),
+        np.arange(8),
+        np.array([1, 1, 1, 1, 1.5, 1.001, 1, 1], dtype=np.float32),
+        np.array([0, 0, 0, 0, 0, 0, 1, 0]),
+        np.zeros(8, dtype=np.int32),
+        np.zeros((8, 3), dtype=np.float32),
     )
     fine = np.array([False, False, False, True])
-    assert samples.alike(hits, fine, 0.1).tolist() == [0, 1, 2, 3, 2, 5, 6, 7, 8, 9]
-    assert samples.alike(hits, ~fine, 0.1).tolist() == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
+    assert samples.alike(hits, fine, 0.1).tolist() == [0, 1, 2, 3, 4, 0, 6, 7]
+    assert samples.alike(hits, ~fine, 0.1).tolist() == [0, 1, 2, 3, 4, 5, 6, 3]
+    # what of a pixel meets nothing has no part in it
+    assert samples.alike(hits.of(np.array([1, 5, 7])), fine, 0.1).tolist() == [0, 1, 2]
 
 
 def test_noise_is_standard_and_repeats_exactly():

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from scipy.linalg import rq
 
 from partfit.errors import InputError
+from partfit_dad3dheads.json_files import read_json
 
 #: Between the camera frames of OpenGL (y up, looks along -z) and of OpenCV (y down, looks along +z).
 CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -136,14 +137,7 @@ def read_annotation(path: Path) -> Annotation:
     Raises:
         InputError: if the file is missing, is no JSON, or an entry is missing or not as it should be.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: expected an annotation, found a file that cannot be read: {error.strerror}."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected JSON, found something else or half of it ({error}).") from error
+    content = read_json(path, "an annotation")
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     names = ("vertices", "model_view_matrix", "projection_matrix")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from partfit.errors import InputError
+from partfit_dad3dheads.json_files import read_json
 
 Split: TypeAlias = Literal["train", "val", "test", "val-a", "val-b"]
 
@@ -87,14 +87,7 @@ def read_list(path: Path) -> list[Entry]:
     Raises:
         InputError: if it is no list of objects that each have an `item_id` of its own.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: expected a list of samples, found a file that cannot be read: {error.strerror}."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected JSON, found something else or half of it ({error}).") from error
+    content = read_json(path, "a list of samples")
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of samples, found a {type(content).__name__}.")
     entries = [_entry(path, number, item) for number, item in enumerate(content)]

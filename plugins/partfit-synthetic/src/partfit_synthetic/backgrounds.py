@@ -10,7 +10,7 @@ from typing import TypeAlias
 import attrs
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFilter, UnidentifiedImageError
 
 from partfit.errors import InputError
 from partfit_synthetic.tiles import TILE, TILES, fractal_tile
@@ -339,10 +339,8 @@ def _grained(rng: np.random.Generator, picture: Image.Image, strength: float, ti
 
 def _shifted(picture: Image.Image, values: np.ndarray) -> Image.Image:
     """A picture made lighter by values of each pixel, or darker."""
-    grey = np.clip(np.abs(values), 0, 255).astype(np.uint8)
-    plus = Image.fromarray(np.where(values > 0, grey, 0).astype(np.uint8)).convert("RGB")
-    minus = Image.fromarray(np.where(values < 0, grey, 0).astype(np.uint8)).convert("RGB")
-    return ImageChops.subtract(ImageChops.add(picture, plus), minus)
+    pixels = np.asarray(picture) + values.astype(np.int16)[..., None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 @cache

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, TypeAlias
 
 import attrs
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from partfit_synthetic.anchors import FaceAnchors
 from partfit_synthetic.noise import smoothstep
-from partfit_synthetic.things import Thing
+from partfit_synthetic.things import Thing, single
 from partfit_synthetic.tiles import TILE, at, fractal_tile, smooth_curve
 
 Pattern: TypeAlias = Literal["plain", "stripes", "checks", "print", "suit"]
@@ -50,17 +51,17 @@ class Cloth:
         opening: Half width of a suit's opening for each metre below the neck; tie's half width.
     """
 
-    colours: np.ndarray
+    colours: np.ndarray = attrs.field(converter=single)
     pattern: Pattern
     scale: float
-    offset: np.ndarray
+    offset: np.ndarray = attrs.field(converter=single)
     folds: float
     opening: tuple[float, float]
 
     def __call__(self, rest: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
         """Albedo: (k, 3) -> (k, 3)."""
         x, y, z = rest.T
-        ground, second, third = self.colours.astype(np.float32)
+        ground, second, third = self.colours
         u, v = x / self.scale + 0.3 * z / self.scale, y / self.scale
         if self.pattern == "stripes":
             part = (np.sin(2 * np.pi * (u * self.opening[0] + v * (1 - self.opening[0]))) > 0.3)[:, None]
@@ -241,11 +242,15 @@ class _Body:
         return Thing(name, vertices, grid_faces(rows, columns), colours, rest=rest, gloss=gloss)
 
 
-def grid_faces(rows: int, columns: int) -> np.ndarray:
-    """(2 (rows - 1) (columns - 1), 3) triangles of a grid, row by row."""
+@cache
+def grid_faces(rows: int, columns: int) -> Int[np.ndarray, "faces 3"]:
+    """(2 (rows - 1) (columns - 1), 3) triangles of a grid, row by row; not to be written to."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    return np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    upper, lower = np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)
+    faces = np.concatenate([upper, lower])
+    faces.setflags(write=False)
+    return faces
 
 
 def _neckline(rng: np.random.Generator, angle: np.ndarray, suit: bool) -> Float[np.ndarray, " columns"]:

@@ -6,17 +6,18 @@ hairline, over the brows, or hanging down. Textures run along its strands.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias
 
 import attrs
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from partfit_synthetic.anchors import FaceAnchors
 from partfit_synthetic.clothes import grid_faces
 from partfit_synthetic.noise import smoothstep
-from partfit_synthetic.scalp import Scalp, between_rows, scalp_of
-from partfit_synthetic.things import Thing
+from partfit_synthetic.scalp import Scalp, between_rows, rows_reaching, scalp_of
+from partfit_synthetic.things import Thing, single
 from partfit_synthetic.tiles import TILE, at, curl_tile, smooth_curve, strand_tile
 
 Flow: TypeAlias = Literal["crown", "back", "side"]
@@ -95,9 +96,9 @@ class StrandColour:
         grey: Part of the strands that have no colour of their own.
     """
 
-    colour: np.ndarray
+    colour: np.ndarray = attrs.field(converter=single)
     tips: float
-    offset: np.ndarray
+    offset: np.ndarray = attrs.field(converter=single)
     contrast: float
     curl: float
     shine: float
@@ -131,7 +132,7 @@ class StrandOpacity:
         curl: As in `Style`.
     """
 
-    offset: np.ndarray
+    offset: np.ndarray = attrs.field(converter=single)
     ragged: float
     curl: float
 
@@ -265,8 +266,8 @@ def strand_colour(rng: np.random.Generator, colour: np.ndarray, style: Style) ->
     """How hair of a colour looks."""
     dark = float(colour.mean()) < 0.08
     return StrandColour(
-        colour=np.asarray(colour, dtype=np.float32),
-        tips=np.exp(rng.normal(0.1, 0.25)),
+        colour=colour,
+        tips=math.exp(rng.normal(0.1, 0.25)),
         offset=rng.uniform(0, TILE, 2),
         contrast=rng.uniform(0.2, 0.5) * (1 - 0.4 * style.curl) * (1.0 if dark else 0.65),
         curl=style.curl,
@@ -291,12 +292,12 @@ def shell_things(
     rest = np.stack([shell.across, shell.along, margin], axis=-1).reshape(-1, 3).astype(np.float32)
     opacity = StrandOpacity(look.offset, style.ragged, style.curl)
     faces = grid_faces(*facing.shape)
-    there = (shell.margin.ravel() > -style.ragged)[faces].any(axis=1)
-    outside = (facing.ravel() > -0.05)[faces].any(axis=1)
-    hangs = shell.hangs.ravel()[faces].any(axis=1)
+    there = _corners(shell.margin > -style.ragged, faces).any(axis=0)
+    outside = _corners(facing > -0.05, faces).any(axis=0)
+    hangs = _corners(shell.hangs, faces).any(axis=0)
     things = []
-    dim = attrs.evolve(look, colour=look.colour * np.float32(0.3), shine=0.0)
-    solid = (margin.ravel() > opacity.solid_margin)[faces].all(axis=1)
+    dim = attrs.evolve(look, colour=0.3 * look.colour, shine=0.0)
+    solid = _corners(margin > opacity.solid_margin, faces).all(axis=0)
     for chosen, coat, gloss in ((there & outside, look, 0.2), (there & ~outside & hangs, dim, 0.0)):
         # what is dense is cast with the head, which is quicker; only the border is laid over
         for part, density in ((chosen & solid, 1.0), (chosen & ~solid, opacity)):
@@ -312,6 +313,13 @@ def shell_of(
     return Shell.of(anchors, scalp, rng, style).points
 
 
+def _corners(
+    values: Bool[np.ndarray, "rows columns"], faces: Int[np.ndarray, "f 3"]
+) -> Bool[np.ndarray, "3 f"]:
+    """(3, f) the values at the corners of faces of a grid."""
+    return values.ravel().take(faces.T)
+
+
 def _thing(
     name: str,
     points: np.ndarray,
@@ -322,9 +330,12 @@ def _thing(
     gloss: float,
 ) -> Thing:
     """A thing of those vertices only that its faces use."""
-    used, index = np.unique(faces, return_inverse=True)
-    vertices = points.reshape(-1, 3)[used].astype(np.float32)
-    return Thing(name, vertices, index.reshape(-1, 3), look, rest=rest[used], opacity=opacity, gloss=gloss)
+    is_used = np.zeros(len(rest), dtype=bool)
+    is_used[faces.ravel()] = True
+    used, number = np.flatnonzero(is_used), np.cumsum(is_used) - 1
+    vertices = points.reshape(-1, 3).take(used, axis=0).astype(np.float32)
+    rest = rest.take(used, axis=0)
+    return Thing(name, vertices, number.take(faces), look, rest=rest, opacity=opacity, gloss=gloss)
 
 
 @attrs.frozen(eq=False)
@@ -355,7 +366,6 @@ class Shell:
         radial /= np.linalg.norm(radial, axis=-1, keepdims=True)
         length = np.zeros(grid.shape[:2])
         length[1:] = np.cumsum(np.linalg.norm(np.diff(grid, axis=0), axis=-1), axis=0)
-        rows = np.arange(len(grid))
 
         hairline = scalp.row_at_height(scalp.brow_height + _end_heights(scalp.azimuth, style))
         end = _in_columns(length, hairline)
@@ -370,7 +380,7 @@ class Shell:
         past = 1 + 2 * style.ragged
         along = np.linspace(0, 1, SHELL_ROWS)[:, None] * (end + past - 1)
         on_head = np.minimum(along, np.where(hanging, leave, np.inf))
-        row = np.stack([np.interp(on_head[:, c], length[:, c], rows) for c in range(len(end))], axis=1)
+        row = rows_reaching(length, on_head)
         base, outward = between_rows(grid, row), between_rows(radial, row)
         margin = np.minimum(end - along, along - start + (0.0 if style.bald is not None else 1.0))
         thickness = _thickness(rng, scalp.azimuth, along, margin, hanging, style) * size

@@ -20,13 +20,28 @@ from partfit_synthetic.tiles import smooth_curve
 
 Kind: TypeAlias = Literal["cap", "beanie", "brimmed", "headscarf", "band", "mask"]
 
-_KINDS: tuple[Kind, ...] = ("cap", "beanie", "brimmed", "headscarf", "band", "mask")
-_CHANCES = (0.27, 0.17, 0.14, 0.17, 0.06, 0.19)
+#: How common each kind is.
+_KINDS: dict[Kind, float] = {
+    "cap": 0.27,
+    "beanie": 0.17,
+    "brimmed": 0.14,
+    "headscarf": 0.17,
+    "band": 0.06,
+    "mask": 0.19,
+}
+#: Albedo of masks, linear RGB, and how common it is.
+_MASKS = {
+    "blue": ((0.35, 0.55, 0.68), 0.4),
+    "white": ((0.75, 0.77, 0.78), 0.3),
+    "black": ((0.015, 0.015, 0.017), 0.22),
+    "green": ((0.25, 0.45, 0.40), 0.08),
+}
 
 
 def hat_things(anchors: FaceAnchors, rng: np.random.Generator) -> list[Thing]:
     """A hat, a scarf around the head, or a mask. Hair below it should be drawn with `covered=True`."""
-    return dressed_head(anchors, rng, _KINDS[rng.choice(len(_KINDS), p=_CHANCES)])
+    kinds = tuple(_KINDS)
+    return dressed_head(anchors, rng, kinds[rng.choice(len(kinds), p=tuple(_KINDS.values()))])
 
 
 def dressed_head(anchors: FaceAnchors, rng: np.random.Generator, kind: Kind) -> list[Thing]:
@@ -53,7 +68,7 @@ def dressed_head(anchors: FaceAnchors, rng: np.random.Generator, kind: Kind) -> 
     return things
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class _Line:
     """The shape of a hat; metres on the mean head.
 
@@ -74,66 +89,53 @@ class _Line:
     side: float
     back: float
     thickness: float
-    height: float
-    box: float
-    brim: float
-    peak: bool
-    droop: float
-    open: bool
+    height: float = 0.0
+    box: float = 0.0
+    brim: float = 0.0
+    peak: bool = False
+    droop: float = 0.0
+    open: bool = False
 
     @classmethod
     def random(cls, rng: np.random.Generator, kind: Kind) -> _Line:
         if kind == "cap":
             return cls(
-                rng.uniform(0.014, 0.042),
-                rng.uniform(0.005, 0.02),
-                rng.uniform(-0.03, 0.0),
-                rng.uniform(0.008, 0.013),
-                rng.uniform(0.005, 0.02),
-                rng.uniform(0.0, 0.015),
-                rng.uniform(0.05, 0.08),
-                True,
-                rng.uniform(-0.1, 0.6),
-                False,
+                front=rng.uniform(0.014, 0.042),
+                side=rng.uniform(0.005, 0.02),
+                back=rng.uniform(-0.03, 0.0),
+                thickness=rng.uniform(0.008, 0.013),
+                height=rng.uniform(0.005, 0.02),
+                box=rng.uniform(0.0, 0.015),
+                brim=rng.uniform(0.05, 0.08),
+                peak=True,
+                droop=rng.uniform(-0.1, 0.6),
             )
         if kind == "beanie":
             ears = rng.random() < 0.5
             return cls(
-                rng.uniform(0.008, 0.055),
-                rng.uniform(-0.06, -0.03) if ears else rng.uniform(0.0, 0.02),
-                rng.uniform(-0.06, -0.02),
-                rng.uniform(0.012, 0.018) + 0.008 * ears,
-                rng.uniform(0.005, 0.04),
-                0.0,
-                0.0,
-                False,
-                0.0,
-                False,
+                front=rng.uniform(0.008, 0.055),
+                side=rng.uniform(-0.06, -0.03) if ears else rng.uniform(0.0, 0.02),
+                back=rng.uniform(-0.06, -0.02),
+                thickness=rng.uniform(0.012, 0.018) + 0.008 * ears,
+                height=rng.uniform(0.005, 0.04),
             )
         if kind == "brimmed":
             return cls(
-                rng.uniform(0.016, 0.045),
-                rng.uniform(0.005, 0.025),
-                rng.uniform(-0.02, 0.01),
-                rng.uniform(0.009, 0.014),
-                rng.uniform(0.02, 0.05),
-                rng.uniform(0.0, 0.02),
-                rng.uniform(0.035, 0.10),
-                False,
-                rng.uniform(-0.3, 0.5),
-                False,
+                front=rng.uniform(0.016, 0.045),
+                side=rng.uniform(0.005, 0.025),
+                back=rng.uniform(-0.02, 0.01),
+                thickness=rng.uniform(0.009, 0.014),
+                height=rng.uniform(0.02, 0.05),
+                box=rng.uniform(0.0, 0.02),
+                brim=rng.uniform(0.035, 0.10),
+                droop=rng.uniform(-0.3, 0.5),
             )
         return cls(
-            rng.uniform(0.025, 0.055),
-            rng.uniform(0.0, 0.03),
-            rng.uniform(-0.03, 0.02),
-            rng.uniform(0.004, 0.012),
-            0.0,
-            0.0,
-            0.0,
-            False,
-            0.0,
-            True,
+            front=rng.uniform(0.025, 0.055),
+            side=rng.uniform(0.0, 0.03),
+            back=rng.uniform(-0.03, 0.02),
+            thickness=rng.uniform(0.004, 0.012),
+            open=True,
         )
 
 
@@ -246,8 +248,8 @@ def _mask(anchors: FaceAnchors, rng: np.random.Generator) -> Thing:
         points = cut.smoothing @ points
     away = anchors.rotation @ np.array([0.0, 0.0, 1.0])
     points = points + (rng.uniform(0.003, 0.010) * anchors.size * cut.bulge[:, None]) * away
-    colours = np.array([[0.35, 0.55, 0.68], [0.75, 0.77, 0.78], [0.015, 0.015, 0.017], [0.25, 0.45, 0.40]])
-    colour = colours[rng.choice(4, p=[0.4, 0.3, 0.22, 0.08])] * np.exp(rng.normal(0, 0.12))
+    colours, chances = zip(*_MASKS.values(), strict=True)
+    colour = np.array(colours[rng.choice(len(colours), p=chances)]) * np.exp(rng.normal(0, 0.12))
     cloth = attrs.evolve(random_cloth(rng), pattern="plain", colours=np.tile(colour.clip(0, 0.9), (3, 1)))
     cloth = attrs.evolve(
         cloth, pattern="stripes" if rng.random() < 0.4 else "plain", opening=(0.0, 0.0), scale=0.014

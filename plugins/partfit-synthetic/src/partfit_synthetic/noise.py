@@ -36,10 +36,11 @@ def noise(
     step = (2 * _BLOB / np.broadcast_to(scale, 3)).astype(np.float32)
     shift = (2 * _BLOB * np.asarray(offset) + _SIDE * 64).astype(np.float32)
     x, y, z = (
-        (points.T[axis].astype(np.float32) * step[axis] + shift[axis]).astype(np.int32) for axis in range(3)
+        (points[:, axis].astype(np.float32, copy=False) * step[axis] + shift[axis]).astype(np.int32)
+        for axis in range(3)
     )
     last = _SIDE - 1
-    return _volume()[((x & last) * _SIDE + (y & last)) * _SIDE + (z & last)]
+    return _volume().take(((x & last) * _SIDE + (y & last)) * _SIDE + (z & last))
 
 
 def fractal(

@@ -18,7 +18,7 @@ from partfit.models.base import ParametricModel
 from partfit_synthetic.clothes import Cloth, grid_faces, random_cloth
 from partfit_synthetic.noise import smoothstep
 from partfit_synthetic.scene import Scene
-from partfit_synthetic.things import Thing
+from partfit_synthetic.things import Thing, single
 from partfit_synthetic.tiles import TILE, TILES, at, fractal_tile, smooth_curve
 
 Vertices: TypeAlias = Float[np.ndarray, "n 3"]
@@ -52,10 +52,10 @@ class Stain:
         cells: Cells of the noise a metre.
     """
 
-    colour: np.ndarray
-    other: np.ndarray
+    colour: np.ndarray = attrs.field(converter=single)
+    other: np.ndarray = attrs.field(converter=single)
     amount: float
-    offset: np.ndarray
+    offset: np.ndarray = attrs.field(converter=single)
     tile: int
     grain: float
     cells: float
@@ -129,8 +129,8 @@ def hand_things(
     red = smoothstep(0.07, 0.19, vertices[:, 1])[:, None] * [0.0, -0.12, -0.10]
     rest = vertices + 0.0
     stain = Stain(
-        skin.astype(np.float32),
-        (skin * [0.9, 0.75, 0.7]).astype(np.float32),
+        skin,
+        skin * [0.9, 0.75, 0.7],
         rng.uniform(0, 0.8),
         rng.uniform(0, TILE, 2),
         1,

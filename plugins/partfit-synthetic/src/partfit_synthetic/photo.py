@@ -7,6 +7,7 @@ convention of the library has them (x' = (x + 0.5) s - 0.5).
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -26,12 +27,11 @@ LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 #: Colour of pictures of faces in white light, on average, linear RGB.
 _SKIN = np.array([0.50, 0.262, 0.198])
 
-# sRGB of linear light in 4096 steps up to 1: quicker than the power of each pixel.
+# Curves of light are worked out in so many steps for a brightness of 1, up to one that is white in all of
+# them: quicker than for each pixel.
 _STEPS = 4095
-_LINEAR = np.linspace(0.0, 1.0, _STEPS + 1)
-_SRGB = np.where(_LINEAR <= 0.0031308, 12.92 * _LINEAR, 1.055 * _LINEAR ** (1 / 2.4) - 0.055).astype(
-    np.float32
-)
+_LIGHT = np.arange(round(1.25 * _STEPS), dtype=np.float32) / _STEPS
+_SRGB = np.where(_LIGHT <= 0.0031308, 12.92 * _LIGHT, 1.055 * np.minimum(_LIGHT, 1) ** (1 / 2.4) - 0.055)
 
 
 def photograph(light: Light, rng: np.random.Generator, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -103,17 +103,17 @@ def exposed(light: Light, rng: np.random.Generator) -> Light:
 def developed(light: Light, rng: np.random.Generator) -> Light:
     """Linear light to display values in [0, 1]: a shoulder, the sRGB curve, contrast, colours."""
     shoulder = rng.uniform(0.0, 1.0)
-    bright = light * (1 + 0.3 * shoulder)
-    rolled = (1 - np.exp(-1.25 * bright)) / (1 - np.exp(-1.25 * 1.3))
-    display = srgb((1 - shoulder) * light + shoulder * rolled)
+    rolled = (1 - np.exp(-1.25 * (1 + 0.3 * shoulder) * _LIGHT)) / (1 - math.exp(-1.25 * 1.3))
+    curve = srgb((1 - shoulder) * _LIGHT + shoulder * rolled)
     contrast = rng.normal(0.02, 0.18)
-    display = display + contrast * display * (1 - display) * (2 * display - 1) * 2
-    display = np.clip(display, 0, 1) ** np.exp(rng.normal(0, 0.10))
+    curve = curve + contrast * curve * (1 - curve) * (2 * curve - 1) * 2
+    curve = np.clip(curve, 0, 1) ** math.exp(rng.normal(0, 0.10))
+    display = _looked_up(curve, light)
     brightness = (display @ LUMA)[..., None]
-    display = brightness + (display - brightness) * np.clip(rng.normal(1.08, 0.14), 0.3, 1.5)
+    display = brightness + (display - brightness) * min(max(rng.normal(1.08, 0.14), 0.3), 1.5)
     if rng.random() < 0.15:  # haze, or a screen's grey black
         display = display * rng.uniform(0.82, 0.97) + rng.uniform(0.0, 0.06)
-    return display.astype(np.float32, copy=False)
+    return display
 
 
 def with_noise(display: Light, rng: np.random.Generator) -> Light:
@@ -133,7 +133,16 @@ def with_noise(display: Light, rng: np.random.Generator) -> Light:
 
 def srgb(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Display values of linear light, both in [0, 1]; clips."""
-    return _SRGB[(np.clip(light, 0, 1) * _STEPS + 0.5).astype(np.int32)]
+    return _looked_up(_SRGB, light)
+
+
+def _looked_up(
+    curve: Float[np.ndarray, " steps"], light: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """The values of a curve over `_LIGHT`."""
+    return curve.take(
+        np.clip(light * np.float32(_STEPS) + np.float32(0.5), 0, len(curve) - 1).astype(np.int32)
+    )
 
 
 def blurred(light: Light, sigma: float) -> Light:

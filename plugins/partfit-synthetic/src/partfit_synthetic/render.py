@@ -47,7 +47,7 @@ from partfit_synthetic.shading import (
     random_lights,
 )
 from partfit_synthetic.states import State, StateConfig, random_state
-from partfit_synthetic.things import Thing
+from partfit_synthetic.things import Texture, Thing
 
 #: A step in depth, of the part's extent, at which more samples are taken.
 _STEP = 0.04
@@ -194,12 +194,11 @@ def render_sample(
     stage = Stage(subject.part, mesh, normals, [thing for kind in things.values() for thing in kind])
     creases = _creases(subject.model, state)
     behind = drawn_background(rng, size) if backgrounds is None else backgrounds.crop(rng, size)
-    light, occlusion = stage.picture(view, look, creases, lights, behind, rng)
+    # its own random numbers: it takes as many as surfaces are seen, and the photograph is not to depend on it
+    light, occlusion = stage.picture(view, look, creases, lights, behind, rng.spawn(1)[0])
     pixels = view.project(points)
     boxed = pixels[subject.boxed]
-    tolerance = 2 * subject.depths + SURFACE_TOLERANCE * float(
-        np.ptp(mesh[: len(subject.part.rest)], axis=0).max()
-    )
+    tolerance = 2 * subject.depths + SURFACE_TOLERANCE * _extent(mesh[: len(subject.part.rest)])
     inside = ((pixels >= -0.5) & (pixels <= size - 0.5)).all(axis=1)
     return Sample(
         id=name,
@@ -230,6 +229,11 @@ def _pose_name(view: View) -> str:
     if max(abs(view.pitch), abs(view.roll)) > _BENT:
         return "atypical"
     return "sided" if abs(view.yaw) > _SIDED else "front"
+
+
+def _extent(points: Float[np.ndarray, "n 3"]) -> float:
+    """The longest side of the box about points."""
+    return float(np.ptp(np.ascontiguousarray(points.T), axis=1).max())
 
 
 def _upright(part: PartMaps, posed: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "3 3"]:
@@ -361,7 +365,7 @@ class Stage:
         self._part = part
         self._solid = [thing for thing in things if thing.opaque]
         self._thin = [thing for thing in things if not thing.opaque]
-        self._extent = float(np.ptp(mesh, axis=0).max())
+        self._extent = _extent(mesh)
         self._opaque = Scene([(mesh, part.faces), *((t.vertices, t.faces) for t in self._solid)])
         self._normals = np.concatenate([normals, _towards_camera(self._opaque, len(mesh), len(part.faces))])
         self._layers = Scene([(t.vertices, t.faces) for t in self._thin]) if self._thin else None
@@ -400,8 +404,8 @@ class Stage:
         fine = np.zeros(size**2, dtype=bool)
         hits = self._opaque.cast(sent)
         what[hits.ray], depth[hits.ray] = hits.owner, hits.distance
-        own = hits.owner == 0
-        fine[hits.ray[own]] = self._part.fine[hits.face[own]]
+        own = np.flatnonzero(hits.owner == 0)
+        fine[hits.ray.take(own)] = self._part.fine.take(hits.face.take(own))
         thin = None
         if self._layers is not None:
             thin = self._layers.cast(sent)
@@ -423,10 +427,10 @@ class Stage:
     ) -> tuple[Float[np.ndarray, "size size 3"], Bool[np.ndarray, "size size"]]:
         """The light of each pixel, and where something is seen in front of the part."""
         sampling = self.samples(view, len(behind))
-        samples, first = sampling.samples, len(sampling.samples.once)
-        quarters = from_camera(directions_through(samples.quarters, view.focal, view.principal))
-        sent = np.concatenate([sampling.sent[samples.once], quarters])
-        hits = samples.once_of(sampling.opaque).followed_by(self._opaque.cast(quarters), first)
+        samples, first = sampling.samples, len(sampling.sent)
+        further = from_camera(directions_through(samples.further, view.focal, view.principal))
+        sent = np.concatenate([sampling.sent, further])
+        hits = sampling.opaque.followed_by(self._opaque.cast(further), first)
         step = _STEP * self._extent
         alike = samples.alike(hits, sampling.fine, step)
         chosen = np.flatnonzero(alike == np.arange(len(alike)))
@@ -434,10 +438,13 @@ class Stage:
         seen = self._opaque.corners(shown)
         illumination = illuminate(self._opaque, self._normals, seen, lights, rng)
         self._light_teeth(illumination.diffuse, look)
-        light = behind.reshape(-1, 3)[samples.pixel].astype(np.float32, copy=False)
-        colours = np.empty((len(alike), 3), dtype=np.float32)
-        colours[chosen] = self._shaded(shown, sent, look, creases, illumination, lights)
-        light[hits.ray] = colours[alike]
+        colours = self._shaded(shown, sent, look, creases, illumination, lights)
+        number = np.zeros(len(alike), dtype=np.int64)
+        number[chosen] = np.arange(len(chosen))
+        source = len(colours) + samples.pixel
+        source[hits.ray] = number[alike]
+        behind = behind.reshape(-1, 3).astype(np.float32, copy=False)
+        light = np.concatenate([colours, behind]).take(source, axis=0)
         depth = np.full(len(sent), np.inf, dtype=np.float32)
         depth[hits.ray] = hits.distance
         hidden = np.zeros(len(sent), dtype=bool)
@@ -445,8 +452,7 @@ class Stage:
         hidden[hits.ray[covers]] = True
         thin = None
         if self._layers is not None and sampling.thin is not None:
-            again = self._layers.cast(quarters)
-            thin = samples.once_of(sampling.thin).followed_by(again, first)
+            thin = sampling.thin.followed_by(self._layers.cast(further), first)
         self._lay_over(light, hidden, sent, thin, depth, lights)
         covered = samples.picture(hidden[:, None].astype(np.float32))[..., 0] >= 0.5
         covered &= self._part_behind(covered.ravel(), sampling).reshape(covered.shape)
@@ -457,10 +463,10 @@ class Stage:
     ) -> Bool[np.ndarray, " pixels"]:
         """(size^2,) the covered pixels on whose middle's ray the part lies, in sight or not."""
         behind = np.zeros(len(covered), dtype=bool)
-        hits = sampling.opaque.of(np.flatnonzero(covered[sampling.opaque.ray]))
+        hits = sampling.opaque.of(np.flatnonzero(covered.take(sampling.opaque.ray)))
         while len(hits.ray):
             own = hits.owner == 0
-            behind[hits.ray[own]] = True
+            behind[hits.ray.take(np.flatnonzero(own))] = True
             things = hits.of(np.flatnonzero(~own))
             hits = self._opaque.cast_beyond(sampling.sent, things)
         return behind
@@ -475,29 +481,31 @@ class Stage:
         lights: Lights,
     ) -> Float[np.ndarray, "k 3"]:
         """(k, 3) the light that the hits send to the camera."""
-        starts = self._opaque.starts
         rest = np.concatenate([self._part.canonical, *(t.rest for t in self._solid)]).astype(np.float32)
-        n_lamps = illumination.lit.shape[1]
+        own = np.zeros((len(rest), 7), dtype=np.float32)
+        own[: self._opaque.starts[1]] = skin.vertex_columns(self._part, look)
         columns = np.concatenate(
-            [illumination.diffuse, self._normals, rest, illumination.open[:, None], illumination.lit], axis=1
+            [illumination.diffuse, self._normals, rest, own, illumination.open[:, None], illumination.lit],
+            axis=1,
         )
         values = self._opaque.interpolation(hits) @ columns
-        diffuse, normals, places = values[:, :3], values[:, 3:6], values[:, 6:9]
-        albedo = np.zeros((len(hits.ray), 3), dtype=np.float32)
-        gloss = np.zeros(len(albedo), dtype=np.float32)
-        sharpness = np.full(len(albedo), 20.0, dtype=np.float32)
-        own = np.flatnonzero(hits.owner == 0)
-        if len(own):
-            painted = self._painted(hits.of(own), places[own], look, creases)
-            albedo[own], gloss[own], sharpness[own] = painted.albedo, painted.gloss, painted.sharpness
-        for number, thing in enumerate(self._solid, start=1):
-            rows = np.flatnonzero(hits.owner == number)
-            if len(rows):
-                albedo[rows] = _albedo(thing, self._opaque, hits, rows, places[rows], starts[number])
-                gloss[rows] = thing.gloss
-                sharpness[rows] = 20 + 60 * thing.gloss
-        normals, towards = unit(normals), unit(-sent[hits.ray, 3:])
-        lit, open_ = values[:, 10 : 10 + n_lamps], values[:, 9]
+        diffuse, normals, places = values[:, :3], unit(values[:, 3:6]), values[:, 6:9]
+        lit, open_ = values[:, 17:], values[:, 16]
+        albedo = _textured([thing.albedo for thing in self._solid], self._opaque, 1, hits, places, 3)
+        gloss = np.array([0, *(thing.gloss for thing in self._solid)], dtype=np.float32).take(hits.owner)
+        sharpness = 20 + 60 * gloss
+        rows = np.flatnonzero(hits.owner == 0)
+        if len(rows):
+            surface = skin.paint(
+                self._part,
+                look,
+                places.take(rows, axis=0),
+                self._part.material.take(hits.face.take(rows)),
+                values[:, 9:16].take(rows, axis=0),
+                creases,
+            )
+            albedo[rows], gloss[rows], sharpness[rows] = surface.albedo, surface.gloss, surface.sharpness
+        towards = unit(-sent.take(hits.ray, axis=0)[:, 3:])
         return albedo * diffuse + highlights(normals, towards, lit, open_, gloss, sharpness, lights)
 
     def _light_teeth(self, diffuse: Float[np.ndarray, "n 3"], look: skin.Look) -> None:
@@ -510,21 +518,6 @@ class Stage:
         front = smoothstep(-0.012, 0.014, self._part.canonical[face.teeth, 2])[:, None]
         own = diffuse[face.teeth]
         diffuse[face.teeth] = np.maximum(own, (0.75 * reaching + 0.5 * own) * front)
-
-    def _painted(
-        self, hits: Hits, places: Float[np.ndarray, "k 3"], look: skin.Look, creases: Mapping[str, float]
-    ) -> skin.Surface:
-        columns = np.zeros((len(self._opaque.vertices), 7), dtype=np.float32)
-        columns[: len(self._part.canonical), :3] = skin.vertex_albedo(self._part, look)
-        columns[: len(self._part.canonical), 3:] = skin.vertex_masks(self._part, look)
-        values = self._opaque.interpolation(hits) @ columns
-        material = self._part.material[hits.face]
-        surface = skin.paint(self._part, look, places, material, values[:, :3], values[:, 3:], creases)
-        inside = np.isin(material, (maps.CAVITY, maps.TONGUE))
-        dark = smoothstep(-0.035, 0.022, places[inside, 2])
-        surface.albedo[inside] *= (0.12 + 0.88 * dark)[:, None]
-        surface.gloss[inside] *= dark
-        return surface
 
     def _translucent(
         self, rays: Float[np.ndarray, "n 6"], nearest: Hits | None, limit: Float[np.ndarray, " n"]
@@ -547,12 +540,8 @@ class Stage:
             if not len(hits.ray):
                 return layers
             places = self._layers.interpolation(hits) @ rest
-            opacity = np.zeros(len(hits.ray), dtype=np.float32)
-            for number, thing in enumerate(self._thin):
-                of = np.flatnonzero(hits.owner == number)
-                if len(of):
-                    first = self._layers.starts[number]
-                    opacity[of] = _opacity(thing, self._layers, hits, of, places[of], first)
+            opacities = [thing.opacity for thing in self._thin]
+            opacity = _textured(opacities, self._layers, 0, hits, places, 1)[:, 0]
             layers.append((hits, opacity, places))
             if len(layers) == _LAYERS:
                 return layers
@@ -578,18 +567,12 @@ class Stage:
         columns = np.concatenate([lit_from, normals], axis=1)
         for hits, opacity, places in reversed(layers):
             values = self._layers.interpolation(hits) @ columns
-            colour = np.zeros((len(hits.ray), 3), dtype=np.float32)
-            gloss = np.zeros(len(hits.ray), dtype=np.float32)
-            for number, thing in enumerate(self._thin):
-                of = np.flatnonzero(hits.owner == number)
-                if len(of):
-                    start = self._layers.starts[number]
-                    colour[of] = _albedo(thing, self._layers, hits, of, places[of], start)
-                    gloss[of] = thing.gloss
+            colour = _textured([thing.albedo for thing in self._thin], self._layers, 0, hits, places, 3)
+            gloss = np.array([thing.gloss for thing in self._thin], dtype=np.float32).take(hits.owner)
             n = unit(values[:, 3:])
             shine = highlights(
                 n,
-                unit(-sent[hits.ray, 3:]),
+                unit(-sent.take(hits.ray, axis=0)[:, 3:]),
                 np.ones((len(n), len(lights.directions)), dtype=np.float32),
                 np.ones(len(n), dtype=np.float32),
                 gloss,
@@ -597,9 +580,8 @@ class Stage:
                 lights,
             )
             a = opacity[:, None]
-            light[hits.ray] = (
-                light[hits.ray] * (1 - a) + a * colour * values[:, :3] + np.minimum(a + 0.3, 1) * shine
-            )
+            through = light.take(hits.ray, axis=0) * (1 - a)
+            light[hits.ray] = through + a * colour * values[:, :3] + np.minimum(a + 0.3, 1) * shine
             hides = np.array([t.occludes for t in self._thin])[hits.owner]
             hidden[hits.ray[hides & (opacity > _SEEN_THROUGH)]] = True
 
@@ -625,33 +607,35 @@ def _towards_camera(scene: Scene, vertex: int = 0, face: int = 0) -> Float[np.nd
     return normals
 
 
-def _albedo(
-    thing: Thing,
+def _textured(
+    textures: Sequence[float | np.ndarray | Texture],
     scene: Scene,
+    first: int,
     hits: Hits,
-    rows: Int[np.ndarray, " k"],
     places: Float[np.ndarray, "k 3"],
-    start: int,
-) -> Float[np.ndarray, "k 3"]:
-    """(k, 3) of those rows of the hits that are on a thing whose vertices begin at `start` in the scene."""
-    if callable(thing.albedo):
-        return np.asarray(thing.albedo(places), dtype=np.float32)
-    corners = thing.albedo[scene.faces[hits.face[rows]] - start]
-    return np.einsum("kc,kcd->kd", hits.barycentric[rows], corners).astype(np.float32)
+    channels: int,
+) -> Float[np.ndarray, "k channels"]:
+    """(k, channels) colours or opacities of hits on things; 0 of those on other meshes.
 
-
-def _opacity(
-    thing: Thing,
-    scene: Scene,
-    hits: Hits,
-    rows: Int[np.ndarray, " k"],
-    places: Float[np.ndarray, "k 3"],
-    start: int,
-) -> Float[np.ndarray, " k"]:
-    """(k,) of those rows of the hits that are on a thing whose vertices begin at `start` in the scene."""
-    if callable(thing.opacity):
-        return np.asarray(thing.opacity(places), dtype=np.float32)
-    if isinstance(thing.opacity, np.ndarray):
-        corners = thing.opacity[scene.faces[hits.face[rows]] - start]
-        return np.einsum("kc,kc->k", hits.barycentric[rows], corners).astype(np.float32)
-    return np.full(len(places), thing.opacity, dtype=np.float32)
+    Args:
+        textures: Of each thing: one value for all of it, one of each of its vertices, or a texture.
+        scene: In which the things are meshes one after another.
+        first: The number of the first of them.
+        hits: What is hit.
+        places: (k, 3) for textures.
+        channels: 3 for colours, 1 for opacities.
+    """
+    values = np.zeros((len(hits.ray), channels), dtype=np.float32)
+    for number, texture in enumerate(textures, start=first):
+        rows = np.flatnonzero(hits.owner == number)
+        if not len(rows):
+            continue
+        if callable(texture):
+            values[rows] = texture(places.take(rows, axis=0)).reshape(-1, channels)
+        elif isinstance(texture, np.ndarray):
+            corners = scene.faces.take(hits.face.take(rows), axis=0) - scene.starts[number]
+            at_corners = texture.reshape(-1, channels).take(corners, axis=0)
+            values[rows] = np.einsum("kc,kcd->kd", hits.barycentric.take(rows, axis=0), at_corners)
+        else:
+            values[rows] = texture
+    return values

@@ -46,9 +46,7 @@ class Scalp:
 
     def row_at_height(self, height: Float[np.ndarray, " columns"]) -> Float[np.ndarray, " columns"]:
         """In each column the row, between rows, at which the mean head's surface sinks to a height."""
-        falling = np.minimum.accumulate(self.rest[..., 1], axis=0)
-        rows = np.arange(len(falling))
-        return np.array([np.interp(-h, -falling[:, c], rows) for c, h in enumerate(height)])
+        return rows_reaching(np.maximum.accumulate(-self.rest[..., 1], axis=0), -height[None])[0]
 
 
 _scalps: dict[bytes, Scalp] = {}
@@ -60,6 +58,17 @@ def scalp_of(anchors: FaceAnchors) -> Scalp:
     if key not in _scalps:
         _scalps[key] = _make_scalp(anchors)
     return _scalps[key]
+
+
+def rows_reaching(
+    values: Float[np.ndarray, "rows columns"], wanted: Float[np.ndarray, "m columns"]
+) -> Float[np.ndarray, "m columns"]:
+    """The places between the rows at which columns that rise reach values: the inverse of `between_rows`."""
+    last = len(values) - 1
+    low = np.clip((values <= wanted[:, None]).sum(axis=1) - 1, 0, last - 1)
+    columns = np.arange(values.shape[1])
+    start, end = values[low, columns], values[low + 1, columns]
+    return np.clip(1 / np.maximum(end - start, 1e-12) * (wanted - start) + low, 0, last)
 
 
 def between_rows(

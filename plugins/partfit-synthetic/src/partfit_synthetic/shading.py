@@ -139,8 +139,8 @@ def illuminate(
         lights: The lights.
         rng: Source of randomness, for the directions of the rays.
     """
-    facing = normals[seen]
-    origins = scene.vertices[seen] + _LIFT * facing
+    facing = normals.take(seen, axis=0)
+    origins = scene.vertices.take(seen, axis=0) + _LIFT * facing
     k, m = len(lights.directions), len(seen)
     share = np.zeros((m, 1 + k), dtype=np.float32)
     around = _spread(_SKY_RAYS // 2 * m, rng)
@@ -153,7 +153,7 @@ def illuminate(
         count = _SHADOW_RAYS if softness > _SHARP else 1
         jitter = rng.standard_normal((count, len(turned), 3), dtype=np.float32)
         rays = (direction + softness * jitter).reshape(-1, 3)
-        free = _free(scene, np.tile(origins[turned], (count, 1)), rays)
+        free = _free(scene, np.tile(origins.take(turned, axis=0), (count, 1)), rays)
         share[turned, 1 + i] = free.reshape(count, -1).mean(axis=0)
     share = _smooth(scene, share, seen)
     open_, lit = share[:, :1], share[:, 1:]
@@ -209,8 +209,9 @@ def _smooth(
     """Values of some vertices, averaged over the faces round each of them, twice; no others count."""
     number = np.full(len(scene.vertices), len(seen), dtype=np.int32)
     number[seen] = np.arange(len(seen), dtype=np.int32)
-    corners = number[scene.faces]
-    corners = corners[(corners < len(seen)).any(axis=1)]
+    corners = number.take(scene.faces)
+    first, second, third = (corners < len(seen)).T
+    corners = corners.take(np.flatnonzero(first | second | third), axis=0)
     f = len(corners)
     ends = np.arange(0, 3 * f + 1, 3, dtype=np.int32)
     corner = sparse.csr_array(

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from partfit_synthetic import anchors, maps
 from partfit_synthetic.maps import FaceMaps, PartMaps
 from partfit_synthetic.noise import fractal, noise, smoothstep
+from partfit_synthetic.things import single
 
 #: Skin from very dark to very light.
 _TONES = np.array(
@@ -54,10 +55,8 @@ _BLUSH = np.array([1.09, 0.915, 1.02])
 #: Times that the lips' border is smoothed over its neighbours.
 _LIP_FADING = 2
 _BLOOD = np.array([1.06, 0.80, 0.80], dtype=np.float32)
-
-
-def _single(value: np.ndarray) -> Float[np.ndarray, "*shape"]:
-    return np.asarray(value, dtype=np.float32)
+#: How much of each colour the shadows below the eyes take.
+_RINGS = np.array([0.8, 1.0, 0.9], dtype=np.float32)
 
 
 @attrs.frozen(eq=False)
@@ -101,7 +100,7 @@ class Look:
     """
 
     seeds: np.ndarray
-    base: np.ndarray = attrs.field(converter=_single)
+    base: np.ndarray = attrs.field(converter=single)
     redness: float
     blotches: float
     pores: float
@@ -109,25 +108,25 @@ class Look:
     moles: float
     age: float
     oil: float
-    hair: np.ndarray = attrs.field(converter=_single)
+    hair: np.ndarray = attrs.field(converter=single)
     brow_strength: float
     brow_thickness: float
     brow_shape: np.ndarray
     brow_texture: float
-    lips: np.ndarray = attrs.field(converter=_single)
+    lips: np.ndarray = attrs.field(converter=single)
     lip_gloss: float
     lip_edge: float
     lashes: float
     liner: float
     crease: float
     crease_at: float
-    shadow: np.ndarray = attrs.field(converter=_single)
+    shadow: np.ndarray = attrs.field(converter=single)
     shadow_strength: float
-    iris: np.ndarray = attrs.field(converter=_single)
-    sclera: np.ndarray = attrs.field(converter=_single)
+    iris: np.ndarray = attrs.field(converter=single)
+    sclera: np.ndarray = attrs.field(converter=single)
     iris_radius: float
     pupil_radius: float
-    teeth: np.ndarray = attrs.field(converter=_single)
+    teeth: np.ndarray = attrs.field(converter=single)
     teeth_light: float
     gaps: float
     tooth_scale: float
@@ -227,8 +226,21 @@ def _random_beard(face: FaceMaps, rng: np.random.Generator) -> tuple[np.ndarray 
     return np.maximum(density * rng.uniform(0.6, 1.0), shadow), rng.uniform(0.4, 1.0)
 
 
-def vertex_albedo(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 3"]:
-    """(V, 3) the skin's slow changes, float32."""
+def vertex_columns(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 7"]:
+    """(V, 7) float32, for `paint`: the skin's slow changes (3), lips, beard, scalp, oily zone."""
+    columns = np.zeros((len(part.canonical), 7), dtype=np.float32)
+    columns[:, :3] = _vertex_albedo(part, look)
+    if part.face is not None:
+        columns[:, 3] = _soft_lips(part, part.face)
+        if look.beard is not None:
+            columns[:, 4] = look.beard
+        columns[:, 5] = look.scalp * part.face.scalp
+        columns[:, 6] = part.face.t_zone
+    return columns
+
+
+def _vertex_albedo(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 3"]:
+    """(V, 3) the skin's slow changes."""
     points = part.canonical
     tint = 1 + look.blotches * fractal(points, 0.022, look.seeds[0])
     blood = 0.12 * look.blotches * 8 * np.clip(noise(points, 0.03, look.seeds[1]), -1.5, 1.5)
@@ -237,11 +249,11 @@ def vertex_albedo(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 3"]
         face = part.face
         blood = blood + look.redness * (1.1 * face.cheeks + 1.0 * face.nose + 0.8 * face.ears + 0.15)
         dark = (0.10 + 0.30 * look.age) * face.shadows_of_eyes
-        albedo = albedo * (1 - dark[:, None] * [0.8, 1.0, 0.9])
+        albedo = albedo * (1 - dark[:, None] * _RINGS)
         albedo = albedo * (1 - 0.85 * face.nostrils[:, None])
         shade = (look.shadow_strength * face.lids)[:, None]
         albedo = albedo + shade * (look.shadow - albedo)
-    return (albedo * (1 + np.clip(blood, -1, 2)[:, None] * (_BLOOD - 1))).astype(np.float32)
+    return albedo * (1 + np.clip(blood, -1, 2)[:, None] * (_BLOOD - 1))
 
 
 @attrs.frozen(eq=False)
@@ -264,8 +276,7 @@ def paint(
     look: Look,
     points: Float[np.ndarray, "k 3"],
     material: Int[np.ndarray, " k"],
-    albedo: Float[np.ndarray, "k 3"],
-    masks: Float[np.ndarray, "k 4"],
+    slow: Float[np.ndarray, "k 7"],
     creases: Mapping[str, float],
 ) -> Surface:
     """The look of points, from the slow changes at the vertices.
@@ -275,42 +286,29 @@ def paint(
         look: The subject's look.
         points: (k, 3) where on the mean part they lie.
         material: (k,) see `partfit_synthetic.maps`.
-        albedo: (k, 3) `vertex_albedo`, interpolated.
-        masks: (k, 4) `vertex_masks`, interpolated.
+        slow: (k, 7) `vertex_columns`, interpolated.
         creases: Strength of the wrinkles that an expression adds: `forehead`, `eyes`, `cheeks`.
     """
-    albedo = albedo * (1 + look.pores * (noise(points, 0.0016, look.seeds[2])))[:, None]
-    gloss = look.oil * (0.35 + 0.9 * masks[:, 3])
-    sharpness = np.full(len(points), 14.0, dtype=np.float32)
-    surface = Surface(albedo, gloss.astype(np.float32), sharpness)
+    albedo = slow[:, :3] * (1 + look.pores * (noise(points, 0.0016, look.seeds[2])))[:, None]
+    gloss = look.oil * (0.35 + 0.9 * slow[:, 6])
+    surface = Surface(albedo, gloss, np.full(len(points), 14.0, dtype=np.float32))
     nails = material == maps.NAIL
     surface.albedo[nails] = surface.albedo[nails] * 0.6 + [0.28, 0.18, 0.17]
     surface.gloss[nails] = 0.8
     if part.face is None:
         return surface
     skin = np.flatnonzero(material == maps.SKIN)
-    _paint_skin(part.face, look, points[skin], masks[skin], surface, skin, creases)
+    _paint_skin(part.face, look, points.take(skin, axis=0), slow.take(skin, axis=0), surface, skin, creases)
     for eye in (maps.LEFT_EYE, maps.RIGHT_EYE):
         _paint_eye(part.face, look, points, np.flatnonzero(material == eye), eye, surface)
     for row in (maps.UPPER_TEETH, maps.LOWER_TEETH):
         _paint_teeth(part.face, look, points, np.flatnonzero(material == row), row, surface)
     for kind, colour in ((maps.TONGUE, [0.36, 0.13, 0.12]), (maps.CAVITY, [0.13, 0.034, 0.03])):
-        inside = material == kind
-        surface.albedo[inside] = colour
-        surface.gloss[inside] = 0.3
+        inside = np.flatnonzero(material == kind)
+        lit = smoothstep(-0.035, 0.022, points[inside, 2])  # it is dark deep inside
+        surface.albedo[inside] = (0.12 + 0.88 * lit)[:, None] * colour
+        surface.gloss[inside] = 0.3 * lit
     return surface
-
-
-def vertex_masks(part: PartMaps, look: Look) -> Float[np.ndarray, "vertices 4"]:
-    """(V, 4) lips, beard, scalp, oily zone; to be interpolated for `paint`."""
-    columns = np.zeros((len(part.canonical), 4), dtype=np.float32)
-    if part.face is not None:
-        columns[:, 0] = _soft_lips(part, part.face)
-        if look.beard is not None:
-            columns[:, 1] = look.beard
-        columns[:, 2] = look.scalp * part.face.scalp
-        columns[:, 3] = part.face.t_zone
-    return columns
 
 
 _lips: WeakKeyDictionary[PartMaps, np.ndarray] = WeakKeyDictionary()
@@ -334,26 +332,28 @@ def _paint_skin(
     face: FaceMaps,
     look: Look,
     points: Float[np.ndarray, "k 3"],
-    masks: Float[np.ndarray, "k 4"],
+    slow: Float[np.ndarray, "k 7"],
     surface: Surface,
     rows: Int[np.ndarray, " k"],
     creases: Mapping[str, float],
 ) -> None:
-    albedo = surface.albedo[rows]
+    albedo = surface.albedo.take(rows, axis=0)
     if look.freckles:
         spots = smoothstep(1.0, 2.2, noise(points, 0.0022, look.seeds[3]))
         albedo *= 1 - (look.freckles * spots * (points[:, 2] > -0.02))[:, None] * [0.5, 0.8, 0.9]
     if look.moles:
         spots = smoothstep(3.0, 3.4, noise(points, 0.0035, look.seeds[4]))
         albedo *= 1 - (look.moles * spots)[:, None]
-    albedo *= _wrinkles(face, look, points, creases)[:, None] ** np.array([0.8, 1.0, 1.0], dtype=np.float32)
-    lips = smoothstep(look.lip_edge - 0.3, look.lip_edge + 0.3, masks[:, 0])
+    left = _wrinkles(face, look, points, creases)
+    albedo[:, 0] *= left**0.8
+    albedo[:, 1:] *= left[:, None]
+    lips = smoothstep(look.lip_edge - 0.3, look.lip_edge + 0.3, slow[:, 3])
     lines = 1 + 0.10 * noise(points, (0.0009, 0.006, 0.006), look.seeds[5])
     albedo += lips[:, None] * (look.lips * lines[:, None] - albedo)
     surface.gloss[rows] += lips * (look.lip_gloss - surface.gloss[rows])
     surface.sharpness[rows] += lips * 14
-    _paint_hair(look, points, masks[:, 1], look.beard_length, albedo)
-    _paint_hair(look, points, 0.6 * masks[:, 2], 0.0, albedo)
+    _paint_hair(look, points, slow[:, 4], look.beard_length, albedo)
+    _paint_hair(look, points, 0.6 * slow[:, 5], 0.0, albedo)
     _paint_brows(face, look, points, albedo)
     _paint_rims(face, look, points, albedo)
     surface.albedo[rows] = albedo
@@ -365,10 +365,10 @@ def _wrinkles(
     """(k,) what wrinkles leave of the light."""
     left = np.ones(len(points), dtype=np.float32)
     x, y = np.abs(points[:, 0]), points[:, 1]
-    bend = y + 0.002 * noise(points, (0.02, 0.2, 0.2), look.seeds[6]) - 4.0 * points[:, 0] ** 2
     forehead = min(1.0, 0.35 * look.age**2 + creases["forehead"] * (0.2 + 0.8 * look.age))
     if forehead > 0.03:
         zone = smoothstep(0.032, 0.040, y) * smoothstep(0.075, 0.062, y) * smoothstep(0.05, 0.03, x)
+        bend = y + 0.002 * noise(points, (0.02, 0.2, 0.2), look.seeds[6]) - 4.0 * points[:, 0] ** 2
         wave = np.cos(2 * np.pi * bend / 0.0078)
         left -= 0.26 * forehead * zone * smoothstep(0.55, 1.0, wave)
     frown = min(1.0, 0.3 * look.age**2 + creases["frown"])
@@ -407,7 +407,7 @@ def _paint_hair(
     rows = np.flatnonzero(density > 0.02)
     if not len(rows):
         return
-    points, density = points[rows], density[rows]
+    points, density = points.take(rows, axis=0), density.take(rows)
     if length > 0:
         strokes = noise(points, (0.0008, 0.0050, 0.0016), look.seeds[7])
         clumps = noise(points, 0.007, look.seeds[3])
@@ -420,7 +420,8 @@ def _paint_hair(
         cover = np.clip(density * (0.8 + 0.14 * dots), 0, 1)
         shade = np.full(len(rows), 1.2, dtype=np.float32)
     hair = look.hair * np.clip(shade, 0.3, 2)[:, None]
-    albedo[rows] += cover[:, None] * (hair - albedo[rows])
+    skin = albedo.take(rows, axis=0)
+    albedo[rows] = skin + cover[:, None] * (hair - skin)
 
 
 def _paint_brows(

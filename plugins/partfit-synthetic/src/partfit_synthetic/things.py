@@ -7,11 +7,17 @@ from typing import TypeAlias
 
 import attrs
 import numpy as np
+from jaxtyping import Float
 
 #: A colour, or an opacity, of each vertex; or one that is computed for each point of the surface that is
 #: seen, from its `rest` position: (k, 3) float32 -> (k, 3) or (k,) float32. It draws nothing: equal points
 #: have equal colours.
 Texture: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+
+def single(value: np.ndarray) -> Float[np.ndarray, "*shape"]:
+    """The value as float32, as textures keep what they compute with: with doubles they take twice as long."""
+    return np.asarray(value, dtype=np.float32)
 
 
 @attrs.frozen(eq=False)

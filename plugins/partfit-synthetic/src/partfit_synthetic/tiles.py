@@ -43,7 +43,8 @@ def curl_tile() -> Float[np.ndarray, "tile tile"]:
 def at(tile: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Values of a tile at places in cells, between cells by linear interpolation; the tile repeats."""
     row, column = np.floor(across), np.floor(along)
-    right, down = (across - row).astype(np.float32), (along - column).astype(np.float32)
+    right = (across - row).astype(np.float32, copy=False)
+    down = (along - column).astype(np.float32, copy=False)
     last = TILE - 1  # a power of two less one: what is left of a division by `TILE`
     i, j = row.astype(np.int64) & last, column.astype(np.int64) & last
     i2, j2 = (i + 1) & last, (j + 1) & last
