@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from partfit.component import Component
+from partfit.fitting.gradients import IMPLICIT, Backward, fit_with_gradients
 from partfit.fitting.problem import FitProblem
 from partfit.fitting.result import FitResult
 
@@ -20,3 +21,12 @@ class Fitter(Component):
 
         An item that cannot be fitted gets `FitStatus.FAILED` and a message; it raises nothing.
         """
+
+    def fit_with_gradients(self, problem: FitProblem, backward: Backward = IMPLICIT) -> FitResult:
+        """The same, and the result's x has derivatives by the tensors of the problem that ask for them.
+
+        These are points, scales, confidences, focal lengths and principal points, weights of priors, 3D
+        points, and with `unrolled` the start. See `partfit.fitting.gradients`; a fitter may have ways of its
+        own.
+        """
+        return fit_with_gradients(self.fit, problem, backward)

@@ -20,15 +20,14 @@ from partfit.errors import InputError
 from partfit.fitting.alignment import align_to_landmarks, align_to_points, place_before_camera
 from partfit.fitting.base import Fitter
 from partfit.fitting.contours import with_contour_frozen
-from partfit.fitting.objective import Evaluation, NormalEquations, Objective, hold
+from partfit.fitting.objective import Evaluation, NormalEquations, Objective
 from partfit.fitting.problem import FitProblem, Stage
 from partfit.fitting.result import FitResult, FitStatus
+from partfit.fitting.steps import bounded_minimum, of_stage
 from partfit.fitting.terms import Reprojection, landmark_weights, relative_weights
 from partfit.geometry.rotations import matrix_to_rotvec
 from partfit.models.base import LandmarkFunction, ParametricModel
 
-#: Times that a step within limits is solved again without the parameters that met a limit.
-LIMIT_PASSES = 6
 #: A rigid motion seen by a camera needs at least this many landmarks.
 MIN_LANDMARKS = 4
 #: Landmarks must extend over this many pixels: coinciding ones are met from infinitely far away.
@@ -65,7 +64,7 @@ class LevenbergMarquardt(Fitter):
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
         state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
         for stage in problem.stages or (Stage((), iterations=0),):
-            staged = _of_stage(problem, stage, state.x)
+            staged = of_stage(problem, stage, state.x)
             frozen = with_contour_frozen(staged, state.x)
             last = Objective(frozen, stage, landmarks if frozen is staged else None)
             self._minimize(last, state)
@@ -120,44 +119,12 @@ class LevenbergMarquardt(Fitter):
         damped = hessian.clone()
         damped.diagonal(dim1=1, dim2=2).add_(state.damping[:, None] * scale)
         room = (objective.lower - values).double(), (objective.upper - values).double()
-        step = _bounded_minimum(damped, gradient, *room, objective.held(here, equations))
+        step = bounded_minimum(damped, gradient, *room, objective.held(here, equations))
         curvature = (step[:, None] @ hessian @ step[..., None])[:, 0, 0]
         predicted = -(gradient * step).sum(1) - 0.5 * curvature
         mild = state.damping * scale.mean(1) <= diagonal.mean(1)
         predicted = torch.where(predicted.isnan(), torch.inf, predicted)
         return step.to(values), predicted.to(values), mild
-
-
-def _bounded_minimum(
-    matrix: Tensor, gradient: Tensor, lower: Tensor, upper: Tensor, held: Tensor
-) -> Float[Tensor, "batch columns"]:
-    """The d with lower <= d <= upper that minimises 1/2 d^T matrix d + gradient^T d, by active sets.
-
-    Parameters that the minimum pushes beyond a limit are set to it, and the others are solved for again.
-    Limits are not released, so that after `LIMIT_PASSES` the result is feasible rather than optimal; the
-    next iteration starts afresh. NaN where the matrix is not positive definite.
-    """
-    fixed, slope = torch.zeros_like(gradient), gradient
-    for _ in range(LIMIT_PASSES):
-        factor, info = torch.linalg.cholesky_ex(hold(matrix, held))
-        free = -torch.cholesky_solve(torch.where(held, 0.0, slope)[..., None], factor)[..., 0]
-        step = torch.where(held, fixed, free)
-        beyond = ~held & ((step < lower) | (step > upper))
-        if not bool(beyond.any()):
-            break
-        fixed = torch.where(beyond, step.clamp(lower, upper), fixed)
-        slope = gradient + (matrix @ fixed[..., None])[..., 0]
-        held = held | beyond
-    return torch.where((info == 0)[:, None], step.clamp(lower, upper), torch.nan)
-
-
-def _of_stage(problem: FitProblem, stage: Stage, x: Tensor) -> FitProblem:
-    """The problem as a stage that begins at x sees it."""
-    if stage.hidden_scale == 1:
-        return problem
-    from partfit.fitting.visibility import with_hidden_scaled  # brings open3d
-
-    return with_hidden_scaled(problem, x, stage.hidden_scale)
 
 
 class _State:

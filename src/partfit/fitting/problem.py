@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from partfit.errors import InputError, ShapeError
@@ -77,7 +77,7 @@ class FitProblem:
     camera: Camera
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
-    prior_weights: Mapping[str, float] = attrs.field(factory=dict)
+    prior_weights: Mapping[str, float | Tensor] = attrs.field(factory=dict)
     min_confidence: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
     start: Tensor | None = None
     points_3d: Tensor | None = None
@@ -103,7 +103,7 @@ class FitProblem:
         if self.weighting == "confidence" and any(stage.hidden_scale > 1 for stage in self.stages):
             raise InputError("hidden_scale acts on scales: it needs weighting='inverse_scale'.")
         for name, weight in self.prior_weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
+            if not 0 <= float(torch.as_tensor(weight).detach()) < math.inf:
                 raise InputError(f"prior_weights[{name!r}]: expected a finite number >= 0, found {weight}.")
         for name in (*self.prior_weights, *(g for stage in self.stages for g in stage.free)):
             self.model.group(name)
@@ -142,6 +142,13 @@ class FitProblem:
         if options.get("weighting") != "confidence":
             options |= _relative_points(detections, points, camera)
         return cls(model, embedding, points, scale, confidence, camera, stages=tuple(stages), **options)
+
+    def select(self, items: Int[Tensor, " chosen"]) -> FitProblem:
+        """The problem of some of the items."""
+        names = ("points", "scale", "confidence", "start", "points_3d", "scale_3d")
+        values = {name: getattr(self, name) for name in names}
+        chosen: dict[str, Any] = {name: value[items] for name, value in values.items() if value is not None}
+        return attrs.evolve(self, **chosen, camera=self.camera.select(items))
 
 
 def _relative_points(

@@ -114,7 +114,7 @@ def landmark_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 2"]:
     if problem.weighting == "confidence":
         weights = problem.confidence[..., None].expand_as(problem.points)
     else:
-        weights = 1 / problem.scale
+        weights = 1 / torch.where(usable, problem.scale, 1)
     return _reliable(problem, torch.where(usable, weights, 0))
 
 
@@ -124,7 +124,7 @@ def relative_weights(problem: FitProblem) -> Float[Tensor, "batch landmarks 3"]:
         return problem.points.new_zeros(*problem.points.shape[:2], 3)
     scale = problem.scale_3d
     usable = torch.isfinite(problem.points_3d) & torch.isfinite(scale) & (scale > 0) & _confident(problem)
-    return _reliable(problem, torch.where(usable, 1 / scale, 0))
+    return _reliable(problem, torch.where(usable, 1 / torch.where(usable, scale, 1), 0))
 
 
 def _confident(problem: FitProblem) -> Bool[Tensor, "batch landmarks 1"]:

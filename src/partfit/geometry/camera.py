@@ -160,6 +160,6 @@ class Camera:
         """The same cameras with the dtype and device of a tensor."""
         return Camera(*(t.to(like) for t in (self.focal, self.principal, self.size)))
 
-    def select(self, items: slice | Sequence[int]) -> Camera:
+    def select(self, items: slice | Sequence[int] | Tensor) -> Camera:
         """The cameras of some items."""
         return Camera(self.focal[items], self.principal[items], self.size[items])

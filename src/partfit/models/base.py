@@ -315,13 +315,13 @@ class ParametricModel(Component):
 
         A rotvec with a basis, a prior or limits stays: it would not be the same to these.
         """
-        x = x.clone()
+        turned = x.clone()
         for group in self.groups:
             free = not group.sqrt_information.any() and np.isinf([group.lower, group.upper]).all()
             if group.kind == "rotvec" and group.basis is None and free:
                 where = self.slices[group.name]
-                x[:, where] = canonical_rotvec(x[:, where].unflatten(1, (-1, 3))).flatten(1)
-        return x
+                turned[:, where] = canonical_rotvec(x[:, where].unflatten(1, (-1, 3))).flatten(1)
+        return turned
 
     def without_rigid_motion(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
         """The parameter vectors with the rigid groups at zero: the model in its own frame."""
