@@ -2,6 +2,7 @@
 
     python benchmarks/hands.py LABELS.json [--variant lite] [--one-look] [--looks N]
     python benchmarks/hands.py LABELS.json --model mano --model-path FOLDER
+    python benchmarks/hands.py LABELS.json --landmarker checkpoint:FILE
 
 LABELS.json is a list of {"image": file name beside it, "keypoints": [[x, y], ...21], "keypoints_3d":
 [[x, y, z], ...21], "side": "left" or "right"}, one entry a hand, in the order of the scheme `hand21`: pixels,
@@ -12,7 +13,8 @@ network, of the fit, and their ratios are means over the hands that are found: `
 percent of sqrt(w h) of the box of the labelled points; `points_3d`, the mean distance after the best
 similarity, in mm and in percent of the labelled length from the wrist to the knuckle of the middle finger.
 `rms_error_over_scale` of the network is 1 where scales are true, here with the best rotation and translation
-alone in space. A fist has four bent fingers; a back is turned to the camera.
+alone in space. A fist has four bent fingers; a back is turned to the camera. A landmarker that places nothing
+in space has no figures there; its fits do.
 """
 
 import argparse
@@ -31,6 +33,7 @@ WRIST, THUMB, INDEX, MIDDLE, LITTLE = 0, 2, 5, 9, 17  # the fingers' knuckles (m
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", type=Path)
+    parser.add_argument("--landmarker", help="another one than MediaPipe's, to which the next options belong")
     parser.add_argument("--variant", default="full")
     parser.add_argument("--one-look", action="store_true", help="no second look at each hand")
     parser.add_argument("--looks", type=int, default=1, help="at the final crop of each hand")
@@ -40,11 +43,12 @@ def main() -> None:
     parser.add_argument("--model-path", help="file of a model that reads one")
     arguments = parser.parse_args()
     options = {"variant": arguments.variant, "refine": not arguments.one_look, "looks": arguments.looks}
+    landmarker = arguments.landmarker or Choice("mediapipe-hand", options)
     recipe = "hand" if arguments.model is None else f"hand/{arguments.model}"
     settings = settings_with(recipe, arguments.prior_weight, arguments.hidden_scale)
     path = {} if arguments.model_path is None else {"path": arguments.model_path}
     model = None if arguments.model is None else Choice(arguments.model, path)
-    print(json.dumps(evaluate(arguments.labels, settings, model, **options), indent=1))
+    print(json.dumps(evaluate(arguments.labels, settings, model, landmarker), indent=1))
 
 
 def settings_with(recipe: str, prior_weight: float | None, hidden_scale: float) -> FitSettings:
@@ -59,12 +63,12 @@ def settings_with(recipe: str, prior_weight: float | None, hidden_scale: float) 
 
 
 def evaluate(
-    labels: Path, settings: FitSettings, model: Choice | None, **options: object
+    labels: Path, settings: FitSettings, model: Choice | None, landmarker: Choice | str
 ) -> dict[str, object]:
-    """The figures of one label file, with such settings of the fit and options of the landmarker."""
+    """The figures of one label file, with such settings of the fit and such a landmarker."""
     hands = json.loads(labels.read_text(encoding="utf-8"))
     names = sorted({hand["image"] for hand in hands})
-    pipeline = Pipeline("hand", landmarker=Choice("mediapipe-hand", options), model=model, settings=settings)
+    pipeline = Pipeline("hand", landmarker=landmarker, model=model, settings=settings)
     results = dict(zip(names, pipeline([labels.parent / name for name in names]), strict=True))
     rows = [measured(hand, results[hand["image"]]) for hand in hands]
     found = [row for row in rows if row is not None]
@@ -83,8 +87,9 @@ def evaluate(
         "status": sorted({row["status"] for row in found}),
         "error": {name: mean_errors(own) for name, own in groups.items() if own},
         "rms_error_over_scale": {
-            "points": rms([row["scaled"] for row in found]),
-            "points_3d": rms([row["scaled_3d"] for row in found]),
+            name: rms([row[key] for row in found])
+            for name, key in (("points", "scaled"), ("points_3d", "scaled_3d"))
+            if all(key in row for row in found)
         },
     }
 
@@ -98,8 +103,7 @@ def measured(hand, instances):
         return None
     instance = instances[int(np.argmin(distances))]
     detection, fitted = instance.detection, instance.result.landmarks()[instance.index].numpy()
-    rigid = detection.points_3d - aligned(points_3d / 100, detection.points_3d, scaled=False)
-    return {
+    row = {
         "side_right": detection.side == side_of(hand),
         "status": str(instance.status),
         "fist": is_fist(points_3d),
@@ -108,13 +112,16 @@ def measured(hand, instances):
             100 * mean_distance(found, points) / size for found in (detection.points, instance.projected())
         ],
         "points_3d_mm": [
-            10 * mean_distance(aligned(found, points_3d), points_3d)
+            np.nan if found is None else 10 * mean_distance(aligned(found, points_3d), points_3d)
             for found in (detection.points_3d, fitted)
         ],
         "palm_mm": 10 * np.linalg.norm(points_3d[MIDDLE] - points_3d[WRIST]),
         "scaled": (detection.points - points) / detection.scale,
-        "scaled_3d": rigid / detection.scale_3d,
     }
+    if detection.points_3d is not None:
+        rigid = detection.points_3d - aligned(points_3d / 100, detection.points_3d, scaled=False)
+        row["scaled_3d"] = rigid / detection.scale_3d
+    return row
 
 
 def mean_errors(rows):
@@ -128,6 +135,8 @@ def mean_errors(rows):
 
 
 def columns(network, fit):
+    if np.isnan(network):
+        return {"fit": float(fit)}
     return {"network": float(network), "fit": float(fit), "ratio": float(fit / network)}
 
 

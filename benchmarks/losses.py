@@ -1,11 +1,12 @@
 """Losses and decoders compared by training: Tables 4.1 and 4.3 of the thesis on rendered heads.
 
-    python benchmarks/losses.py --out DIR [--config FILE] [--seeds 0,1] [--only TEXT] [--report FILE]
+    python benchmarks/losses.py --out DIR [--config FILE] [--seeds 0,1] [--longer SAMPLES] [--report FILE]
 
 Trains one network for each cell of likelihood {NGLL, ResLL, ResLL Exp} x Vertex-Edge loss {without, with} x
-decoder {linear, spiral} and each seed, by `partfit train` and the configuration losses.toml. All cells share
-one cache of rendered crops, and those of one seed the order of samples. Killed and started again it goes on
-where it was. Cells that are done are not trained again: --report then only writes all figures and curves.
+decoder {linear, spiral} and each seed, by `partfit train` and the configuration losses.toml; then, with
+--longer, that of the least mean error once more on more samples. All cells share one cache of rendered crops,
+and those of one seed the order of samples. Killed and started again it goes on where it was. Runs that are
+done are not trained again: --report then only writes all figures and curves, which losses_page.py shows.
 """
 
 import argparse
@@ -13,12 +14,49 @@ import itertools
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+
+import attrs
+
+from partfit.bench import machine
 
 LIKELIHOODS = ("ngll", "resll", "resll-exp")
 HEADS = ("linear", "spiral")
 #: What is kept of every evaluation during a run.
-CURVES = ("step", "error_px", "nll", "robust_z")
+CURVE = ("step", "error_px", "robust_z")
+
+
+@attrs.frozen
+class Cell:
+    """One network of the comparison.
+
+    Attributes:
+        likelihood: Name of its likelihood.
+        vertex_edge: Whether it learns with the Vertex-Edge loss.
+        head: Name of its head, the decoder.
+        seed: Of weights and of the order of samples.
+    """
+
+    likelihood: str
+    vertex_edge: bool
+    head: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its run's folder."""
+        return f"{self.likelihood}{'+ve' if self.vertex_edge else ''}-{self.head}-{self.seed}"
+
+    @property
+    def settings(self) -> list[str]:
+        """What it changes in the configuration, in the words of `partfit train --set`."""
+        return [
+            f'network.likelihood.name="{self.likelihood}"',
+            f'network.head.name="{self.head}"',
+            f"run.seed={self.seed}",
+            *(['losses=[{name="vertex-edge"}]'] if self.vertex_edge else []),
+        ]
 
 
 def main() -> None:
@@ -26,63 +64,57 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("losses.toml"))
     parser.add_argument("--seeds", default="0,1", help="comma-separated")
-    parser.add_argument("--only", default="", help="train only the cells whose name contains this")
+    parser.add_argument("--longer", type=int, help="samples of a longer run of the best")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for `partfit train`")
-    parser.add_argument("--report", type=Path, help="JSON file for the figures of all cells that are done")
+    parser.add_argument("--report", type=Path, help="JSON file for the figures of all runs")
     arguments = parser.parse_args()
-    cells = list(itertools.product(arguments.seeds.split(","), LIKELIHOODS, (False, True), HEADS))
-    for cell in cells:
-        if arguments.only in name_of(*cell):
-            train(arguments.config, arguments.out, arguments.set, *cell)
-    if arguments.report:
-        figures = [read(arguments.out, *cell) for cell in cells if is_done(arguments.out / name_of(*cell))]
-        arguments.report.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-
-
-def name_of(seed: str, likelihood: str, edges: bool, head: str) -> str:
-    return f"{likelihood}{'+ve' if edges else ''}-{head}-{seed}"
-
-
-def is_done(folder: Path) -> bool:
-    return (folder / "report.json").exists()
-
-
-def train(
-    config: Path, out: Path, settings: list[str], seed: str, likelihood: str, edges: bool, head: str
-) -> None:
-    """Train one cell, or go on with it."""
-    folder = out / name_of(seed, likelihood, edges, head)
-    if is_done(folder):
-        return
-    own = [
-        f'data.cache="{out / "data"}"',
-        f'network.likelihood.name="{likelihood}"',
-        f'network.head.name="{head}"',
-        f"run.seed={seed}",
-        *(['losses=[{name="vertex-edge"}]'] if edges else []),
-        *settings,
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    cells = [
+        Cell(likelihood, edges, head, seed)
+        for seed, likelihood, edges, head in itertools.product(seeds, LIKELIHOODS, (False, True), HEADS)
     ]
-    options = [word for setting in own for word in ("--set", setting)]
+    shared = [f'data.cache="{arguments.out / "data"}"', *arguments.set]
+    for cell in cells:
+        train(arguments.config, arguments.out / cell.name, [*shared, *cell.settings])
+    report = {"machine": machine(), "cells": [read(cell, arguments.out / cell.name) for cell in cells]}
+    if arguments.longer:
+        cell = attrs.evolve(best(cells, report["cells"]), seed=seeds[0])
+        folder = arguments.out / f"{cell.name}-longer"
+        train(arguments.config, folder, [*shared, *cell.settings, f"run.samples={arguments.longer}"])
+        report["longer"] = read(cell, folder)
+    if arguments.report:
+        arguments.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def best(cells: list[Cell], rows: list[dict]) -> Cell:
+    """A cell of those that differ in their seed only, whose mean error is the least."""
+    errors = defaultdict(list)
+    for cell, row in zip(cells, rows, strict=True):
+        errors[attrs.evolve(cell, seed=0)].append(row["metrics"]["error_px"])
+    return min(errors, key=lambda cell: sum(errors[cell]))
+
+
+def train(config: Path, folder: Path, settings: list[str]) -> None:
+    """Train a network, or go on with it."""
+    if (folder / "report.json").exists():
+        return
+    options = [word for setting in settings for word in ("--set", setting)]
     resume = ["--resume"] if (folder / "state").exists() else []
     command = [sys.executable, "-m", "partfit", "train", str(config), "--out", str(folder), *options, *resume]
     print(folder.name, flush=True)
     subprocess.run(command, check=True)
 
 
-def read(out: Path, seed: str, likelihood: str, edges: bool, head: str) -> dict[str, object]:
-    """The figures of a cell that is done."""
-    folder = out / name_of(seed, likelihood, edges, head)
+def read(cell: Cell, folder: Path) -> dict[str, object]:
+    """The figures of a run that is done."""
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    curves = [[row[key] for key in CURVES] for row in rows if row["curve"] == "validation"]
+    curve = [[row[key] for key in CURVE] for row in rows if row["curve"] == "validation"]
     return {
-        "likelihood": likelihood,
-        "vertex_edge": edges,
-        "head": head,
-        "seed": int(seed),
-        "seconds": report["seconds"],
-        "metrics": report["metrics"],
-        "curves": curves,
+        **attrs.asdict(cell),
+        **{key: report[key] for key in ("samples", "seconds", "network", "metrics", "calibrated")},
+        "renders": {name: data["samples"] for name, data in report["data"].items()},
+        "curve": curve,
     }
 
 

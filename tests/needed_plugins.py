@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 DEFAULT = ("partfit_anny", "partfit_mediapipe")
-LEARNING = ("partfit_likelihoods", "partfit_spiralnet", "partfit_synthetic")
+LEARNING = ("partfit_dense", "partfit_likelihoods", "partfit_spiralnet", "partfit_synthetic")
 #: Test files and folders of the core that fit photographs or write the default models.
 NEEDS = {
     "integration": DEFAULT,

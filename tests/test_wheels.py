@@ -23,7 +23,7 @@ PROJECTS = {
         "licenses/NOTICE",
     ],
     "partfit_dad3dheads": ["partfit_dad3dheads/py.typed", "licenses/LICENSE"],
-    "partfit_dense": ["partfit_dense/py.typed", "licenses/LICENSE"],
+    "partfit_dense": ["partfit_dense/py.typed", "partfit_dense/dense.safetensors", "licenses/LICENSE"],
     "partfit_flame": ["partfit_flame/py.typed", "licenses/LICENSE"],
     "partfit_gnm": ["partfit_gnm/py.typed", "licenses/LICENSE"],
     "partfit_likelihoods": ["partfit_likelihoods/py.typed", "licenses/LICENSE"],
@@ -163,6 +163,16 @@ def test_every_distribution_is_listed():
     assert {path.name.replace("-", "_") for path in ROOT.glob("plugins/partfit-*")} == set(PLUGINS)
 
 
+def required_plugins(wheel):
+    """The plugins that the metadata of a plugin's wheel asks for."""
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    required = re.findall(
+        r"^Requires-Dist: (partfit-[a-z0-9]+)", archive.read(metadata).decode(), re.MULTILINE
+    )
+    return [name.replace("-", "_") for name in required]
+
+
 @pytest.mark.slow
 def test_the_core_alone(wheels, tmp_path):
     """Its tests pass without any plugin; those that need one are skipped, and say so."""
@@ -182,11 +192,12 @@ def test_the_core_alone(wheels, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_plugin_beside_the_core(wheels, name, tmp_path):
-    """Its own tests pass with no other plugin installed."""
-    environment = Environment.of([wheels["partfit"], wheels[name]], tmp_path)
+    """Its own tests pass with no other plugin installed than those that it requires."""
+    packages = ["partfit", name, *required_plugins(wheels[name])]
+    environment = Environment.of([wheels[package] for package in packages], tmp_path)
     project = f"plugins/{name.replace('_', '-')}"
     environment.check_out("pyproject.toml", "conftest.py", "examples", "tests/needed_plugins.py", project)
-    environment.assert_installed("partfit", name)
+    environment.assert_installed(*packages)
     assert re.search(r"\d+ passed", environment.test(f"{project}/tests"))
 
 

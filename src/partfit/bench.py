@@ -49,7 +49,7 @@ def run_benchmarks(
     if threads is not None:
         torch.set_num_threads(threads)
     report = {
-        "machine": _machine(),
+        "machine": machine(),
         "gemm_before": _gemm(repeats),
         "import_cpu_s": _import_seconds(repeats),
         "fit": [_fit_figures(size, batch, repeats) for size in SIZES for batch in BATCHES],
@@ -70,7 +70,8 @@ def _best_ms(function: Callable[[], Any], repeats: int) -> float:
     return best * 1e3
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """On what figures were taken: processor, cores, threads, versions."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
