@@ -1,15 +1,16 @@
 """Write the measured part of partfit-dense's card, plugins/partfit-dense/README.md.
 
-    python benchmarks/dense.py LABELS.json > dense.json
-    python benchmarks/faces.py LABELS.json --landmarker partfit-dense > fits.json
-    python benchmarks/faces.py LABELS.json > default.json
-    python benchmarks/dense_card.py dense.json fits.json default.json
+    python benchmarks/dense.py LABELS.json > FIGURES/dense.json
+    python benchmarks/faces.py LABELS.json --landmarker partfit-dense > FIGURES/fits.json
+    python benchmarks/faces.py LABELS.json > FIGURES/default.json
+    python benchmarks/dense_card.py [--readme FILE]
 
-The first three print figures; what the training itself reports lies beside its configuration.
+The first three print figures, FIGURES being plugins/partfit-dense/training/figures; what the training itself
+reports lies beside that.
 """
 
+import argparse
 import json
-import sys
 import textwrap
 from pathlib import Path
 
@@ -17,18 +18,23 @@ PLUGIN = Path(__file__).parents[1] / "plugins" / "partfit-dense"
 MARK = "<!-- measured -->\n"
 
 
-def main(*files: Path) -> None:
-    dense, fits, default = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    training = json.loads((PLUGIN / "training" / "report.json").read_text(encoding="utf-8"))
-    readme = PLUGIN / "README.md"
-    head = readme.read_text(encoding="utf-8").partition(MARK)[0]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--readme", type=Path, default=PLUGIN / "README.md")
+    readme = parser.parse_args().readme
+    dense, fits, default = (read(f"figures/{name}.json") for name in ("dense", "fits", "default"))
     lines = [
-        *training_lines(training),
+        *training_lines(read("report.json")),
         *render_lines(dense["renders"]),
         *photograph_lines(dense["photographs"], fits["faces"]),
         *fit_lines(fits, default),
     ]
+    head = readme.read_text(encoding="utf-8").partition(MARK)[0]
     readme.write_text(head + MARK + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read(name: str) -> dict:
+    return json.loads((PLUGIN / "training" / name).read_text(encoding="utf-8"))
 
 
 def training_lines(report: dict) -> list[str]:
@@ -91,7 +97,9 @@ def photograph_lines(looks: dict, faces: int) -> list[str]:
             "was found between the detector's regions and the boxes of renders:",
         ),
         "",
-        "| way of looking | " + " | ".join(move.removeprefix("regions moved by ") for move in moves) + " |",
+        "| way of looking | "
+        + " | ".join(move.removeprefix("regions moved by ").replace("deviations", "times") for move in moves)
+        + " |",
         "| --- |" + " ---: |" * len(moves),
         *(
             f"| {name} | " + " | ".join(f"{rows[move]['inner51_interocular']:.2f}" for move in moves) + " |"
@@ -127,4 +135,4 @@ def paragraph(*parts: str) -> str:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main()

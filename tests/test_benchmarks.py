@@ -98,3 +98,63 @@ def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
     assert "2 of 2 labelled faces found" in page
     assert "8 of 8 labelled hands found, with the right side: 8" in page
     assert "| 8 looks, held-out pictures |" in page
+
+
+def test_the_card_of_the_dense_network_is_what_its_script_makes_of_the_figures(tmp_path):
+    readme = ROOT / "plugins" / "partfit-dense" / "README.md"
+    copy = shutil.copy(readme, tmp_path)
+    run("dense_card.py", "--readme", copy)
+    assert Path(copy).read_text() == readme.read_text()
+
+
+@pytest.mark.slow
+def test_likelihoods_are_compared_and_the_best_trained_longer(tmp_path):
+    report = tmp_path / "report.json"
+    small = [
+        "data.workers=1",
+        "data.train.options.length=8",
+        "data.val.options.length=4",
+        "network.resolution=64",
+        'network.backbone.name="mobilenetv3_small_050"',
+        "run.samples=8",
+        "run.batch_size=4",
+        "run.log_every=1",
+        "run.validate_every=1",
+    ]
+    options = [word for setting in small for word in ("--set", setting)]
+    run(
+        "losses.py",
+        "--out",
+        tmp_path / "runs",
+        "--seeds",
+        "3,4",
+        "--longer",
+        12,
+        "--report",
+        report,
+        *options,
+    )
+    figures = json.loads(report.read_text())
+    assert (
+        len(
+            {
+                tuple(row[key] for key in ("likelihood", "vertex_edge", "head", "seed"))
+                for row in figures["cells"]
+            }
+        )
+        == 24
+    )
+    means = {}
+    for row in figures["cells"]:
+        means.setdefault((row["likelihood"], row["vertex_edge"], row["head"]), []).append(
+            row["metrics"]["error_px"]
+        )
+    longer = figures["longer"]
+    assert (longer["likelihood"], longer["vertex_edge"], longer["head"]) == min(
+        means, key=lambda one: sum(means[one])
+    )
+    assert (longer["samples"], longer["seed"]) == (12, 3)
+    run("losses_page.py", report, "--docs", tmp_path)
+    page = (tmp_path / "comparing-likelihoods.md").read_text()
+    assert page.count("| ResLL Exp |") == 4
+    assert "All 25 runs took" in page

@@ -7,5 +7,13 @@ from partfit.plugins import ComponentSpec, hookimpl
 
 @hookimpl
 def partfit_components() -> list[ComponentSpec]:
-    """Nothing before the weights are trained."""
-    return []
+    """A landmarker of faces."""
+    return [
+        ComponentSpec(
+            "landmarker",
+            "partfit-dense",
+            "partfit_dense.landmarker:DenseLandmarker",
+            "2666 points of face, ears and irises, with scale and visibility",
+            1,
+        )
+    ]
