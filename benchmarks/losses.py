@@ -4,9 +4,10 @@
 
 Trains one network for each cell of likelihood {NGLL, ResLL, ResLL Exp} x Vertex-Edge loss {without, with} x
 decoder {linear, spiral} and each seed, by `partfit train` and the configuration losses.toml; then, with
---longer, that of the least mean error once more on more samples. All cells share one cache of rendered crops,
-and those of one seed the order of samples. Killed and started again it goes on where it was. Runs that are
-done are not trained again: --report then only writes all figures and curves, which losses_page.py shows.
+--longer, for each decoder that of the least mean error once more on more samples. All cells share one cache
+of rendered crops, and those of one seed the order of samples. Killed and started again it goes on where it
+was. Runs that are done are not trained again: --report then only writes all figures and curves, which
+losses_page.py shows.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("losses.toml"))
     parser.add_argument("--seeds", default="0,1", help="comma-separated")
-    parser.add_argument("--longer", type=int, help="samples of a longer run of the best")
+    parser.add_argument("--longer", type=int, help="samples of a longer run of each decoder's best")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for `partfit train`")
     parser.add_argument("--report", type=Path, help="JSON file for the figures of all runs")
     arguments = parser.parse_args()
@@ -78,18 +79,21 @@ def main() -> None:
         train(arguments.config, arguments.out / cell.name, [*shared, *cell.settings])
     report = {"machine": machine(), "cells": [read(cell, arguments.out / cell.name) for cell in cells]}
     if arguments.longer:
-        cell = attrs.evolve(best(cells, report["cells"]), seed=seeds[0])
-        folder = arguments.out / f"{cell.name}-longer"
-        train(arguments.config, folder, [*shared, *cell.settings, f"run.samples={arguments.longer}"])
-        report["longer"] = read(cell, folder)
+        report["longer"] = []
+        for head in HEADS:
+            own = [(cell, row) for cell, row in zip(cells, report["cells"], strict=True) if cell.head == head]
+            cell = attrs.evolve(best(own), seed=seeds[0])
+            folder = arguments.out / f"{cell.name}-longer"
+            train(arguments.config, folder, [*shared, *cell.settings, f"run.samples={arguments.longer}"])
+            report["longer"].append(read(cell, folder))
     if arguments.report:
         arguments.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def best(cells: list[Cell], rows: list[dict]) -> Cell:
+def best(results: list[tuple[Cell, dict]]) -> Cell:
     """A cell of those that differ in their seed only, whose mean error is the least."""
     errors = defaultdict(list)
-    for cell, row in zip(cells, rows, strict=True):
+    for cell, row in results:
         errors[attrs.evolve(cell, seed=0)].append(row["metrics"]["error_px"])
     return min(errors, key=lambda cell: sum(errors[cell]))
 

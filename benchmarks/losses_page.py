@@ -39,12 +39,12 @@ def main() -> None:
 def page(report: dict) -> str:
     """The page in Markdown."""
     cells, longer, machine = report["cells"], report["longer"], report["machine"]
-    one, runs = cells[0], [*cells, longer]
+    one, runs = cells[0], [*cells, *longer]
     spread, cell_count = seed_spread(cells)
     resolvable = stats.t.ppf(0.975, cell_count) * spread
     return TEMPLATE.read_text(encoding="utf-8").format(
         page=PAGE,
-        longer_samples=longer["samples"],
+        longer_samples=longer[0]["samples"],
         backbone=one["network"]["backbone"],
         backbone_millions=one["network"]["parameters"]["backbone"] / 1e6,
         resolution=one["network"]["resolution"],
@@ -61,7 +61,7 @@ def page(report: dict) -> str:
         resolvable=resolvable,
         resolvable_percent=100 * resolvable / np.mean([error(row) for row in cells]),
         effects="\n".join(effects(cells)),
-        longer=longer_text(longer, cells),
+        longer="\n\n".join(longer_text(run, cells) for run in longer),
     )
 
 
