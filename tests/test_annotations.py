@@ -21,12 +21,13 @@ from jaxtyping import install_import_hook
 # to the end: plugins are imported when they are needed
 models = ["partfit_anny", "partfit_flame", "partfit_gnm", "partfit_mano", "partfit_mediapipe"]
 learning = ["partfit_dad3dheads", "partfit_likelihoods", "partfit_spiralnet", "partfit_synthetic"]
-install_import_hook(["partfit", *models, *learning], "checker.check")
+install_import_hook(["partfit", "partfit_theseus", *models, *learning], "checker.check")
 
 import torch
 
 import partfit
-from partfit.fitting import LevenbergMarquardt, Stage
+from partfit.fitting import Backward, FitLayer, LevenbergMarquardt, Stage
+from partfit.fitting.gradients import IMPLICIT
 from partfit.geometry.decimation import decimation_series
 from partfit.learning.training import train
 from partfit.learning.training_config import TrainConfig
@@ -60,6 +61,11 @@ model = synthetic_model()
 problem, _ = synthetic_problem(model, synthetic_embedding(model, 60, 3), batch=3)
 result = LevenbergMarquardt().fit(problem)
 result.covariance(), result.unobservable(), result.projected()
+problem.points.requires_grad_()
+for fitter in (LevenbergMarquardt(), partfit.create("fitter", "theseus")):
+    for backward in (IMPLICIT, Backward(hessian="gauss-newton"), Backward("truncated"), Backward("unrolled")):
+        layer = FitLayer(problem.model, problem.embedding, problem.stages, fitter, backward)
+        layer(problem.points, problem.scale, problem.camera).vertices().sum().backward()
 
 portrait, hand = partfit.fit(sys.argv[1:], ["face", "hand"])
 face = portrait[0]

@@ -35,6 +35,7 @@ PROJECTS = {
     ],
     "partfit_spiralnet": ["partfit_spiralnet/py.typed", "licenses/LICENSE"],
     "partfit_synthetic": ["partfit_synthetic/py.typed", "licenses/LICENSE"],
+    "partfit_theseus": ["partfit_theseus/py.typed", "licenses/LICENSE"],
 }
 
 

@@ -51,16 +51,27 @@ class Backward:
 
 
 IMPLICIT = Backward()
+#: From a problem, its last stages, the state (B, P) at which they begin, and a rule to where they end.
+Mover = Callable[[FitProblem, tuple[Stage, ...], Tensor, Backward], Tensor]
 
 
 def fit_with_gradients(
-    fit: Callable[[FitProblem], FitResult], problem: FitProblem, backward: Backward
+    fit: Callable[[FitProblem], FitResult],
+    problem: FitProblem,
+    backward: Backward,
+    moved: Mover | None = None,
 ) -> FitResult:
     """What `fit` makes of a problem, with x a differentiable function of what the problem was given.
 
     `cost` and `rms_px` are those at x. Items that fail keep their parameters and have no derivatives.
     `unrolled` takes its steps from the problem's start, which `fit` finds where none is given, and ends with
     the status MAX_ITERATIONS.
+
+    Args:
+        fit: Solves problems without derivatives.
+        problem: What is fitted.
+        backward: How gradients pass through.
+        moved: Leads x on through some stages, with derivatives; by default by this module's own ways.
     """
     bare = _detached(problem)
     if backward.mode == "unrolled":
@@ -69,20 +80,23 @@ def fit_with_gradients(
     items = torch.tensor([k for k, status in enumerate(result.status) if status is not FitStatus.FAILED])
     if len(items) == 0 or not problem.stages:
         return result
-    fitted, own, x = result.problem.select(items), problem.select(items), result.x[items]
+    own, x, stages = problem.select(items), result.x[items], problem.stages
     if backward.mode == "unrolled":
-        start = x if own.start is None else own.start
-        x = unrolled(own, own.stages, start, backward)
-        return _stepped(result, items, x, backward.steps * len(problem.stages))
-    # the scales as the last stage had them
-    own = attrs.evolve(own, scale=own.scale * (fitted.scale / own.scale.detach()).nan_to_num(1.0))
-    last = attrs.evolve(own.stages[-1], hidden_scale=1.0)
-    x = (
-        unrolled(own, (last,), x, backward)
-        if backward.mode == "truncated"
-        else implicit(own, last, x, backward)
-    )
-    return _moved(result, items, x)
+        x = x if own.start is None else own.start
+    else:
+        own = _scaled_as(own, result.problem.select(items))
+        stages = (attrs.evolve(stages[-1], hidden_scale=1.0),)
+    x = problem.model.canonical((moved or _moved)(own, stages, x, backward))
+    ended = _at(result, items, x)
+    return _stepped(ended, items, backward.steps * len(stages)) if backward.mode == "unrolled" else ended
+
+
+def _moved(
+    problem: FitProblem, stages: tuple[Stage, ...], x: Float[Tensor, "batch parameters"], backward: Backward
+) -> Float[Tensor, "batch parameters"]:
+    if backward.mode == "implicit":
+        return implicit(problem, stages[-1], x, backward)
+    return unrolled(problem, stages, x, backward)
 
 
 def unrolled(
@@ -226,7 +240,17 @@ def _conjugate_gradients(
     return torch.where(bends_down[:, None], torch.nan, solution)
 
 
-def _moved(result: FitResult, items: Tensor, x: Tensor) -> FitResult:
+def _scaled_as(problem: FitProblem, fitted: FitProblem) -> FitProblem:
+    """The problem with the scales that its last stage had, their history kept."""
+    changes = {}
+    for name in ("scale", "scale_3d"):
+        own, last = getattr(problem, name), getattr(fitted, name)
+        if own is not None:
+            changes[name] = own * (last / own.detach()).nan_to_num(1.0)
+    return attrs.evolve(problem, **changes)
+
+
+def _at(result: FitResult, items: Tensor, x: Tensor) -> FitResult:
     """The result with some items at x, and their figures there."""
     problem = result.problem.select(items)
     with torch.no_grad():
@@ -241,21 +265,19 @@ def _moved(result: FitResult, items: Tensor, x: Tensor) -> FitResult:
     )
 
 
-def _stepped(result: FitResult, items: Tensor, x: Tensor, steps: int) -> FitResult:
-    """The result with some items at x, where a fixed number of steps has brought them."""
-    moved = _moved(result, items, result.problem.model.canonical(x))
-    lost = ~torch.isfinite(moved.cost)
+def _stepped(result: FitResult, items: Tensor, steps: int) -> FitResult:
+    """The result of items that have taken a fixed number of steps."""
     status, messages = list(result.status), list(result.messages)
     for item in items.tolist():
-        failed = bool(lost[item])
-        status[item] = FitStatus.FAILED if failed else FitStatus.MAX_ITERATIONS
+        lost = not bool(torch.isfinite(result.cost[item]))
+        status[item] = FitStatus.FAILED if lost else FitStatus.MAX_ITERATIONS
         messages[item] = (
             f"The cost is infinite after {steps} steps: damp them, or start nearer."
-            if failed
+            if lost
             else f"A fixed number of steps, {steps}, was taken."
         )
     iterations = result.iterations.index_fill(0, items, steps)
-    return attrs.evolve(moved, status=tuple(status), messages=tuple(messages), iterations=iterations)
+    return attrs.evolve(result, status=tuple(status), messages=tuple(messages), iterations=iterations)
 
 
 def _detached(problem: FitProblem) -> FitProblem:

@@ -23,15 +23,10 @@ from partfit.fitting.contours import with_contour_frozen
 from partfit.fitting.objective import Evaluation, NormalEquations, Objective
 from partfit.fitting.problem import FitProblem, Stage
 from partfit.fitting.result import FitResult, FitStatus
-from partfit.fitting.steps import bounded_minimum, of_stage
-from partfit.fitting.terms import Reprojection, landmark_weights, relative_weights
+from partfit.fitting.steps import MESSAGES, MIN_LANDMARKS, bounded_minimum, of_stage, too_little
+from partfit.fitting.terms import landmark_weights, relative_weights
 from partfit.geometry.rotations import matrix_to_rotvec
 from partfit.models.base import LandmarkFunction, ParametricModel
-
-#: A rigid motion seen by a camera needs at least this many landmarks.
-MIN_LANDMARKS = 4
-#: Landmarks must extend over this many pixels: coinciding ones are met from infinitely far away.
-MIN_SPREAD = 1.0
 
 
 class LevenbergMarquardt(Fitter):
@@ -59,10 +54,9 @@ class LevenbergMarquardt(Fitter):
     @torch.no_grad()
     def fit(self, problem: FitProblem) -> FitResult:  # noqa: D102 (inherited)
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
-        usable = Reprojection(problem).usable
-        counts, spread = usable.sum(1), _spread(problem.points, usable)
+        reasons = too_little(problem)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
-        state = _State(x, (counts >= MIN_LANDMARKS) & (spread >= MIN_SPREAD))
+        state = _State(x, torch.tensor([reason is None for reason in reasons], device=x.device))
         for stage in problem.stages or (Stage((), iterations=0),):
             staged = of_stage(problem, stage, state.x)
             frozen = with_contour_frozen(staged, state.x)
@@ -74,10 +68,7 @@ class LevenbergMarquardt(Fitter):
         cost = torch.where(state.failed, torch.inf, cost)
         rms = torch.where(state.failed, torch.nan, last.rms_px(x))
         status = tuple(state.status(i) for i in range(len(x)))
-        messages = tuple(
-            _message(s, count, problem.points.shape[1], extent)
-            for s, count, extent in zip(status, counts.tolist(), spread.tolist(), strict=True)
-        )
+        messages = tuple(reason or MESSAGES[end] for reason, end in zip(reasons, status, strict=True))
         return FitResult(staged, x, status, messages, cost, rms, state.iterations)
 
     def _minimize(self, objective: Objective, state: _State) -> None:
@@ -244,27 +235,3 @@ def _rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
             f"of size 3; found {rotations} and {translations}. Pass `start` to the FitProblem instead."
         )
     return model.slices[rotations[0]], model.slices[translations[0]]
-
-
-def _spread(points: Float[Tensor, "batch landmarks 2"], usable: Bool[Tensor, "batch landmarks"]) -> Tensor:
-    """Larger side (B,) of the box of the usable landmarks, pixels; 0 without any."""
-    low = torch.where(usable[..., None], points, torch.inf).amin(1)
-    high = torch.where(usable[..., None], points, -torch.inf).amax(1)
-    return (high - low).amax(1).clamp(min=0)
-
-
-def _message(status: FitStatus, n_usable: int, n_landmarks: int, spread: float) -> str:
-    if status is FitStatus.FAILED and n_usable < MIN_LANDMARKS:
-        return (
-            f"{n_usable} of {n_landmarks} landmarks are usable (finite, with a finite scale and enough "
-            f"confidence); a fit needs {MIN_LANDMARKS}."
-        )
-    if status is FitStatus.FAILED and spread < MIN_SPREAD:
-        return f"The landmarks coincide: they extend over {spread:.2g} pixels, a fit needs {MIN_SPREAD}."
-    return {
-        FitStatus.FAILED: "The cost is infinite where the fit starts: landmarks of the model lie behind the "
-        "camera, or numbers overflow. Check the landmarks, the focal length and the start.",
-        FitStatus.CONVERGED: "The cost no longer decreases.",
-        FitStatus.MAX_ITERATIONS: "The iteration limit was reached while the cost still decreased.",
-        FitStatus.STALLED: "No step lowers the cost, though its gradient is not zero.",
-    }[status]

@@ -1,4 +1,4 @@
-"""What the iterations of a fit share: the problem as a stage sees it, and steps within limits."""
+"""What fitters share: what a fit needs, what a stage sees, steps within limits, and how a fit ended."""
 
 from __future__ import annotations
 
@@ -8,9 +8,44 @@ from torch import Tensor
 
 from partfit.fitting.objective import hold
 from partfit.fitting.problem import FitProblem, Stage
+from partfit.fitting.result import FitStatus
+from partfit.fitting.terms import Reprojection
 
+#: A rigid motion seen by a camera needs at least this many landmarks.
+MIN_LANDMARKS = 4
+#: Landmarks must extend over this many pixels: coinciding ones are met from infinitely far away.
+MIN_SPREAD = 1.0
+#: Why an item ended as it did. One whose landmarks do not suffice has a reason of its own, see `too_little`.
+MESSAGES = {
+    FitStatus.FAILED: "The cost is infinite where the fit starts: landmarks of the model lie behind the "
+    "camera, or numbers overflow. Check the landmarks, the focal length and the start.",
+    FitStatus.CONVERGED: "The cost no longer decreases.",
+    FitStatus.MAX_ITERATIONS: "The iteration limit was reached while the cost still decreased.",
+    FitStatus.STALLED: "No step lowers the cost, though its gradient is not zero.",
+}
 #: Times that a step within limits is solved again without the parameters that met a limit.
 LIMIT_PASSES = 6
+
+
+def too_little(problem: FitProblem) -> list[str | None]:
+    """For each item why its landmarks do not suffice for a fit, or None where they do."""
+    usable = Reprojection(problem).usable
+    low = torch.where(usable[..., None], problem.points, torch.inf).amin(1)
+    high = torch.where(usable[..., None], problem.points, -torch.inf).amax(1)
+    reasons: list[str | None] = []
+    for count, extent in zip(usable.sum(1).tolist(), (high - low).amax(1).tolist(), strict=True):
+        reason = None
+        if count < MIN_LANDMARKS:
+            reason = (
+                f"{count} of {usable.shape[1]} landmarks are usable (finite, with a finite scale and enough "
+                f"confidence); a fit needs {MIN_LANDMARKS}."
+            )
+        elif extent < MIN_SPREAD:
+            reason = (
+                f"The landmarks coincide: they extend over {extent:.2g} pixels, a fit needs {MIN_SPREAD}."
+            )
+        reasons.append(reason)
+    return reasons
 
 
 def of_stage(problem: FitProblem, stage: Stage, x: Tensor) -> FitProblem:

@@ -1,0 +1,1 @@
+"""The fitter of thesis section 3.4, on theseus-ai."""
