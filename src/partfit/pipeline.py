@@ -81,7 +81,7 @@ class Instance:
     @property
     def camera(self) -> Camera:
         """The camera, as a batch of one."""
-        return self.result.problem.camera.select([self.index])
+        return self.result.camera.select([self.index])
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
@@ -181,6 +181,7 @@ class Pipeline:
         settings: FitSettings | None = None,
         focal: float | None = None,
         field_of_view: float | None = None,
+        focal_deviation: float | None = None,
         device: str = "cpu",
         dtype: Literal["float32", "float64"] = "float32",
         registry: Registry | None = None,
@@ -206,6 +207,7 @@ class Pipeline:
             settings=settings,
             focal=focal,
             field_of_view=field_of_view,
+            focal_deviation=focal_deviation,
             device=device,
             dtype=dtype,
         )
@@ -415,15 +417,19 @@ class Pipeline:
     def _fit_model(
         self, model: ParametricModel, pictures: Sequence[Picture], detections: Sequence[Detection]
     ) -> FitResult:
+        stages, deviation = self.settings.stages, self.config.focal_deviation or 0.0
+        if deviation > 0 and stages:
+            stages = (*stages[:-1], attrs.evolve(stages[-1], focal=True))
         problem = FitProblem.from_detections(
             model,
             self.find_embedding(self.landmarker.scheme.name, model),
             detections,
             self._camera(pictures),
-            self.settings.stages,
+            stages,
             weighting=self.settings.weighting,
             prior_weights=self.settings.prior_weights,
             min_confidence=self.settings.min_confidence,
+            focal_deviation=deviation,
         )
         return self.fitter.fit(problem)
 

@@ -60,6 +60,8 @@ class PipelineConfig:
         settings: Fit settings in full; not together with `preset`.
         focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
         field_of_view: Diagonal field of view in radians, instead of `focal`.
+        focal_deviation: If given, that focal length is only the middle of a prior, and the last stage
+            estimates it, for each part by itself: standard deviation of its logarithm, 0.3 for about 30 %.
         device: A torch device.
         dtype: Of the fit.
     """
@@ -74,6 +76,7 @@ class PipelineConfig:
     settings: FitSettings | None = None
     focal: float | None = None
     field_of_view: float | None = None
+    focal_deviation: float | None = None
     device: str = attrs.field(default="cpu")
     dtype: Literal["float32", "float64"] = attrs.field(default="float32")
 
@@ -101,6 +104,10 @@ class PipelineConfig:
         if self.field_of_view is not None and not 0 < self.field_of_view < math.pi:
             found = self.field_of_view
             raise ConfigError(f"field_of_view: expected radians between 0 and pi, found {found}.")
+
+        if self.focal_deviation is not None and not 0 < self.focal_deviation < math.inf:
+            found = self.focal_deviation
+            raise ConfigError(f"focal_deviation: expected a finite number > 0, found {found}.")
 
     @classmethod
     def from_table(cls, table: dict[str, Any], registry: Registry) -> PipelineConfig:

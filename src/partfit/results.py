@@ -285,13 +285,21 @@ def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:
 
 
 def _view(result: ImageResult) -> tuple[np.ndarray, list[Mesh], float, tuple[float, float]]:
-    """The pixels as loaded, the fitted meshes, and the focal length and principal point in these pixels."""
+    """The pixels as loaded, the fitted meshes, and the focal length and principal point in these pixels.
+
+    One camera sees them all. Where focal lengths were estimated they differ, and meshes are stretched
+    across the line of sight so that they are seen as by their own.
+    """
     picture = result.picture
     assert picture is not None
     camera = result.instances[0].camera
     x, y = picture.to_pixels(camera.principal[0].cpu().numpy())
-    meshes = [Mesh(instance.vertices, instance.faces) for instance in _fitted(result)]
-    return picture.pixels, meshes, camera.focal[0].item() / picture.reduction, (x, y)
+    focal = camera.focal[0].item()
+    meshes = []
+    for instance in _fitted(result):
+        zoom = instance.camera.focal[0].item() / focal
+        meshes.append(Mesh(instance.vertices * [zoom, zoom, 1.0], instance.faces))
+    return picture.pixels, meshes, focal / picture.reduction, (x, y)
 
 
 def _fitted(result: ImageResult) -> list[Instance]:

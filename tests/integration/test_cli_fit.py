@@ -245,6 +245,16 @@ def test_a_folder_can_be_its_own_output(photo, tmp_path):
         assert panel.size == (4 * rendering.PANEL_TILE, rendering.PANEL_TILE)
 
 
+def test_the_focal_length_is_estimated_about_what_is_known(photo, tmp_path):
+    known = focal_of(photo, tmp_path / "a")
+    estimated = focal_of(photo, tmp_path / "b", "--focal-deviation", 0.3)
+    assert estimated != known
+    assert 0.4 * known < estimated < 2.5 * known
+    assert focal_of(photo, tmp_path / "c", "--focal-deviation", 1e-6) == pytest.approx(known, rel=1e-4)
+    again = focal_of(photo, tmp_path / "d", "--config", tmp_path / "b" / "partfit.toml")
+    assert again == pytest.approx(estimated, rel=1e-6)
+
+
 def focal_of(photo, folder, *arguments):
     result = run("fit", photo, "--out", folder, "--no-overlay", "--format", "obj", *arguments)
     assert result.exit_code == 0, result.output

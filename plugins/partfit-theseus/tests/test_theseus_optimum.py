@@ -401,3 +401,15 @@ def test_discovery_brings_no_theseus():
         "import partfit_theseus.plugin as p, sys; p.partfit_components(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("cost", ["closed-form", "autodiff"])
+def test_the_focal_length_is_estimated_as_by_lm(cost):
+    problem, _ = synthetic_problem(MODEL, EMBEDDING, 2, noise_px=0.5)
+    stages = (problem.stages[0], attrs.evolve(problem.stages[1], focal=True))
+    camera = attrs.evolve(problem.camera, focal=1.2 * problem.camera.focal)
+    problem = attrs.evolve(problem, stages=stages, camera=camera, focal_deviation=0.3)
+    expected = LevenbergMarquardt(LevenbergMarquardt.Config(tolerance=1e-10)).fit(problem)
+    result = TheseusFitter(TheseusFitter.Config(cost=cost, tolerance=1e-10)).fit(problem)
+    torch.testing.assert_close(result.cost, expected.cost, rtol=1e-5, atol=0)
+    torch.testing.assert_close(result.focal, expected.focal, rtol=1e-3, atol=0)

@@ -51,6 +51,12 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
     help="Diagonal field of view instead of --focal. Degrees here, radians in files and in Python.",
 )
 @click.option(
+    "--focal-deviation",
+    type=click.FloatRange(0, min_open=True),
+    metavar="D",
+    help="Estimate the focal length, too: it is known up to a factor of about exp(D), for example 0.3.",
+)
+@click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), help="Precision of the fit.  [default: float32]"
 )
 @click.option("--landmarks", metavar="FILE", help="Fit these landmarks, as `partfit landmarks` writes them.")

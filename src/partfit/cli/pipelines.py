@@ -138,6 +138,7 @@ def _config_of_part(part: str, configs: Sequence[PipelineConfig]) -> PipelineCon
         part,
         focal=first.focal,
         field_of_view=first.field_of_view,
+        focal_deviation=first.focal_deviation,
         device=first.device,
         dtype=first.dtype,
     )

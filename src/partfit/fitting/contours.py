@@ -13,8 +13,8 @@ from partfit.landmarks import LandmarkEmbedding, LandmarkScheme
 from partfit.models.contour import ContourEmbedding
 
 
-def with_contour_frozen(problem: FitProblem, x: Float[Tensor, "batch parameters"]) -> FitProblem:
-    """The problem with fixed rows in place of a contour: those that each item chooses at x.
+def with_contour_frozen(problem: FitProblem, x: Float[Tensor, "batch state"]) -> FitProblem:
+    """The problem with fixed rows in place of a contour: those that each item chooses in its state x.
 
     All items share the rows of an embedding. So the rows of the contour that every item has chosen are
     added behind those of the scheme, and an item takes part in the former with its own only; in the
@@ -24,6 +24,8 @@ def with_contour_frozen(problem: FitProblem, x: Float[Tensor, "batch parameters"
     embedding = problem.embedding
     if not isinstance(embedding, ContourEmbedding):
         return problem
+    parameters, focal = problem.split(x)
+    camera = problem.camera if focal is None else attrs.evolve(problem.camera, focal=focal)
     batch, contour = len(x), torch.as_tensor(embedding.contour.copy(), device=x.device)
     mine = torch.eye(batch, dtype=torch.bool, device=x.device)  # item, item whose rows they are
 
@@ -36,7 +38,7 @@ def with_contour_frozen(problem: FitProblem, x: Float[Tensor, "batch parameters"
 
     return attrs.evolve(
         problem,
-        embedding=_extended(embedding, *embedding.chosen_rows(problem.model, x, problem.camera)),
+        embedding=_extended(embedding, *embedding.chosen_rows(problem.model, parameters, camera)),
         points=scattered(problem.points, torch.nan),
         scale=scattered(problem.scale, torch.inf),
         confidence=scattered(problem.confidence, 0.0),

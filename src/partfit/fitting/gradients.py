@@ -51,7 +51,7 @@ class Backward:
 
 
 IMPLICIT = Backward()
-#: From a problem, its last stages, the state (B, P) at which they begin, and a rule to where they end.
+#: From a problem, its last stages, the state at which they begin, and a rule to where they end.
 Mover = Callable[[FitProblem, tuple[Stage, ...], Tensor, Backward], Tensor]
 
 
@@ -80,28 +80,29 @@ def fit_with_gradients(
     items = torch.tensor([k for k, status in enumerate(result.status) if status is not FitStatus.FAILED])
     if len(items) == 0 or not problem.stages:
         return result
-    own, x, stages = problem.select(items), result.x[items], problem.stages
+    own, stages = problem.select(items), problem.stages
+    x = own.state(result.x[items], None if result.focal is None else result.focal[items])
     if backward.mode == "unrolled":
-        x = x if own.start is None else own.start
+        x = x if own.start is None else own.state(own.start)
     else:
         own = _scaled_as(own, result.problem.select(items))
         stages = (attrs.evolve(stages[-1], hidden_scale=1.0),)
-    x = problem.model.canonical((moved or _moved)(own, stages, x, backward))
-    ended = _at(result, items, x)
+    x, focal = own.split((moved or _moved)(own, stages, x, backward))
+    ended = _at(result, items, problem.model.canonical(x), focal)
     return _stepped(ended, items, backward.steps * len(stages)) if backward.mode == "unrolled" else ended
 
 
 def _moved(
-    problem: FitProblem, stages: tuple[Stage, ...], x: Float[Tensor, "batch parameters"], backward: Backward
-) -> Float[Tensor, "batch parameters"]:
+    problem: FitProblem, stages: tuple[Stage, ...], x: Float[Tensor, "batch state"], backward: Backward
+) -> Float[Tensor, "batch state"]:
     if backward.mode == "implicit":
         return implicit(problem, stages[-1], x, backward)
     return unrolled(problem, stages, x, backward)
 
 
 def unrolled(
-    problem: FitProblem, stages: tuple[Stage, ...], x: Float[Tensor, "batch parameters"], backward: Backward
-) -> Float[Tensor, "batch parameters"]:
+    problem: FitProblem, stages: tuple[Stage, ...], x: Float[Tensor, "batch state"], backward: Backward
+) -> Float[Tensor, "batch state"]:
     """The end of `backward.steps` Gauss-Newton steps of each stage from x, within the limits."""
     for stage in stages:
         staged = of_stage(problem, stage, x.detach())
@@ -123,8 +124,8 @@ def _step(objective: Objective, x: Tensor, damping: float) -> Tensor:
 
 
 def implicit(
-    problem: FitProblem, stage: Stage, x: Float[Tensor, "batch parameters"], backward: Backward
-) -> Float[Tensor, "batch parameters"]:
+    problem: FitProblem, stage: Stage, x: Float[Tensor, "batch state"], backward: Backward
+) -> Float[Tensor, "batch state"]:
     """The minimum next to x, as a function of what the problem was given."""
     objective = Objective(with_contour_frozen(problem, x), stage)
     fixed = Objective(with_contour_frozen(_detached(problem), x), stage)
@@ -250,11 +251,14 @@ def _scaled_as(problem: FitProblem, fitted: FitProblem) -> FitProblem:
     return attrs.evolve(problem, **changes)
 
 
-def _at(result: FitResult, items: Tensor, x: Tensor) -> FitResult:
-    """The result with some items at x, and their figures there."""
+def _at(result: FitResult, items: Tensor, x: Tensor, focal: Tensor | None) -> FitResult:
+    """The result with some items at x and their focal lengths, and their figures there."""
     problem = result.problem.select(items)
+    if focal is not None:
+        assert result.focal is not None
+        result = attrs.evolve(result, focal=result.focal.index_copy(0, items, focal))
     with torch.no_grad():
-        here = x.detach()
+        here = problem.state(x, focal).detach()
         objective = Objective(with_contour_frozen(problem, here), problem.stages[-1])
         cost, rms = objective.evaluate(here).cost, objective.rms_px(here)
     return attrs.evolve(

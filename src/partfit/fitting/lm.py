@@ -56,20 +56,23 @@ class LevenbergMarquardt(Fitter):
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
         reasons = too_little(problem)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
-        state = _State(x, torch.tensor([reason is None for reason in reasons], device=x.device))
+        enough = torch.tensor([reason is None for reason in reasons], device=x.device)
+        state = _State(problem.state(x), enough)
         for stage in problem.stages or (Stage((), iterations=0),):
             staged = of_stage(problem, stage, state.x)
             frozen = with_contour_frozen(staged, state.x)
             last = Objective(frozen, stage, landmarks if frozen is staged else None)
             self._minimize(last, state)
-        x = problem.model.canonical(state.x)
-        cost = last.evaluate(x).cost
+        x, focal = problem.split(state.x)
+        x = problem.model.canonical(x)
+        end = problem.state(x, focal)
+        cost = last.evaluate(end).cost
         state.fail(~torch.isfinite(cost))
         cost = torch.where(state.failed, torch.inf, cost)
-        rms = torch.where(state.failed, torch.nan, last.rms_px(x))
+        rms = torch.where(state.failed, torch.nan, last.rms_px(end))
         status = tuple(state.status(i) for i in range(len(x)))
         messages = tuple(reason or MESSAGES[end] for reason, end in zip(reasons, status, strict=True))
-        return FitResult(staged, x, status, messages, cost, rms, state.iterations)
+        return FitResult(staged, x, status, messages, cost, rms, state.iterations, focal)
 
     def _minimize(self, objective: Objective, state: _State) -> None:
         state.begin_stage(self.config.initial_damping)

@@ -32,6 +32,7 @@ class Stage:
         kernel_scale: Where the kernel begins to bend, in units of the weighted residual.
         hidden_scale: Factor on the scale of landmarks that the mesh hides from the camera as it lies when
             the stage begins; 1 takes all alike, and spares the ray casting. `inverse_scale` weighting only.
+        focal: Whether the camera's focal length is free too; it needs `FitProblem.focal_deviation`.
     """
 
     free: tuple[str, ...]
@@ -39,6 +40,7 @@ class Stage:
     kernel: KernelName = "none"
     kernel_scale: float = attrs.field(default=3.0, validator=attrs.validators.gt(0))
     hidden_scale: float = attrs.field(default=1.0, validator=attrs.validators.ge(1))
+    focal: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -49,6 +51,10 @@ class FitProblem:
     weight w is one over the landmark's scale (`inverse_scale`) or its confidence (`confidence`, thesis
     eq. 3.40), each times the root of the embedding's reliability, and L the prior of the model's groups.
     Where 3D points are given, the like of the first sum for `partfit.fitting.terms.RelativePoints` is added.
+    Where the focal length f is not known, so is 1/2 (log(f / f_0) / `focal_deviation`)^2, f_0 the camera's.
+
+    The state of an item, which is what a fit moves, is its parameter vector x, followed by log(f / f_0) where
+    the focal length is not known.
 
     Attributes:
         model: The parametric model.
@@ -67,6 +73,7 @@ class FitProblem:
             None. A coordinate that is not finite is left out.
         scale_3d: (B, L, 3) their standard deviations in metres; one that is not finite and positive leaves
             its coordinate out. Given exactly when `points_3d` is; `inverse_scale` weighting only.
+        focal_deviation: Standard deviation of log(f / f_0), the prior of the focal length; 0: it is known.
     """
 
     model: ParametricModel
@@ -82,6 +89,7 @@ class FitProblem:
     start: Tensor | None = None
     points_3d: Tensor | None = None
     scale_3d: Tensor | None = None
+    focal_deviation: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
 
     def __attrs_post_init__(self) -> None:
         self.model.check_embedding(self.embedding)
@@ -105,6 +113,8 @@ class FitProblem:
         for name, weight in self.prior_weights.items():
             if not 0 <= float(torch.as_tensor(weight).detach()) < math.inf:
                 raise InputError(f"prior_weights[{name!r}]: expected a finite number >= 0, found {weight}.")
+        if self.focal_deviation == 0 and any(stage.focal for stage in self.stages):
+            raise InputError("A stage that frees the focal length needs focal_deviation > 0, its prior.")
         for name in (*self.prior_weights, *(g for stage in self.stages for g in stage.free)):
             self.model.group(name)
 
@@ -142,6 +152,24 @@ class FitProblem:
         if options.get("weighting") != "confidence":
             options |= _relative_points(detections, points, camera)
         return cls(model, embedding, points, scale, confidence, camera, stages=tuple(stages), **options)
+
+    def state(
+        self, x: Float[Tensor, "batch parameters"], focal: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch state"]:
+        """The states (B, P) or (B, P + 1) of parameter vectors and focal lengths, by default the camera's."""
+        if self.focal_deviation == 0:
+            return x
+        own = self.camera.focal.to(x)
+        zoom = torch.zeros_like(own) if focal is None else (focal / own).log()
+        return torch.cat([x, zoom[:, None]], dim=1)
+
+    def split(
+        self, state: Float[Tensor, "batch state"]
+    ) -> tuple[Float[Tensor, "batch parameters"], Float[Tensor, " batch"] | None]:
+        """The parameter vectors (B, P) and focal lengths (B,) of states; None where these are known."""
+        if self.focal_deviation == 0:
+            return state, None
+        return state[:, :-1], self.camera.focal.to(state) * state[:, -1].exp()
 
     def select(self, items: Int[Tensor, " chosen"]) -> FitProblem:
         """The problem of some of the items."""

@@ -14,6 +14,7 @@ from partfit.errors import InputError
 from partfit.fitting.contours import with_contour_frozen
 from partfit.fitting.objective import Objective, hold
 from partfit.fitting.problem import FitProblem
+from partfit.geometry.camera import Camera
 from partfit.landmarks import LandmarkEmbedding
 from partfit.models.contour import landmark_points
 
@@ -39,6 +40,7 @@ class FitResult:
         cost: (B,) final cost; infinite for a failed item.
         rms_px: (B,) root mean square distance of projected and given landmarks, pixels; NaN if failed.
         iterations: (B,) iterations of all stages.
+        focal: (B,) estimated focal lengths, pixels; None where they were known.
     """
 
     problem: FitProblem
@@ -48,6 +50,7 @@ class FitResult:
     cost: Tensor
     rms_px: Tensor
     iterations: Tensor
+    focal: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -56,6 +59,12 @@ class FitResult:
     def parameters(self) -> dict[str, Tensor]:
         """Named parameter groups, each (B, size)."""
         return self.problem.model.unpack(self.x)
+
+    @cached_property
+    def camera(self) -> Camera:
+        """The cameras, with the focal lengths that were estimated."""
+        camera = self.problem.camera
+        return camera if self.focal is None else attrs.evolve(camera, focal=self.focal.to(camera.focal))
 
     def vertices(self) -> Float[Tensor, "batch vertices 3"]:
         """Vertices (B, V, 3) in the camera frame, metres."""
@@ -67,14 +76,16 @@ class FitResult:
         NaN where the embedding does not know the place of a landmark.
         """
         problem = self.problem
-        return landmark_points(problem.model, embedding or problem.embedding, self.x, problem.camera)
+        return landmark_points(problem.model, embedding or problem.embedding, self.x, self.camera)
 
     def projected(self, embedding: LandmarkEmbedding | None = None) -> Float[Tensor, "batch landmarks 2"]:
         """Landmarks (B, L, 2) projected into the picture, pixels."""
-        return self.problem.camera.to(self.x).project(self.landmarks(embedding))
+        return self.camera.to(self.x).project(self.landmarks(embedding))
 
     def covariance(self, inflation: float = 1.0) -> Float[Tensor, "batch columns columns"]:
         """Covariance of the parameters freed in the last stage, in the order of the parameter vector.
+
+        A focal length that was estimated comes last, as its logarithm.
 
         The inverse of the Gauss-Newton matrix at the solution, with the landmarks' part divided by
         `inflation`: the errors of dense landmarks are correlated, so that L of them say less than L
@@ -125,8 +136,9 @@ class FitResult:
         """Information of landmarks and of priors (B, C, C), float64, and what is held at limits (B, C)."""
         if not self.problem.stages:
             raise InputError("A problem without stages frees no parameters.")
-        objective = Objective(with_contour_frozen(self.problem, self.x), self.problem.stages[-1])
-        here = objective.evaluate(self.x)
+        state = self.problem.state(self.x, self.focal)
+        objective = Objective(with_contour_frozen(self.problem, state), self.problem.stages[-1])
+        here = objective.evaluate(state)
         equations = objective.normal_equations(here)
         hessian = equations.hessian.double()
         prior = objective.free_information.double().expand_as(hessian)

@@ -48,13 +48,13 @@ def too_little(problem: FitProblem) -> list[str | None]:
     return reasons
 
 
-def of_stage(problem: FitProblem, stage: Stage, x: Tensor) -> FitProblem:
-    """The problem as a stage that begins at x sees it."""
+def of_stage(problem: FitProblem, stage: Stage, state: Float[Tensor, "batch state"]) -> FitProblem:
+    """The problem as a stage that begins in a state sees it."""
     if stage.hidden_scale == 1:
         return problem
     from partfit.fitting.visibility import with_hidden_scaled  # brings open3d
 
-    return with_hidden_scaled(problem, x, stage.hidden_scale)
+    return with_hidden_scaled(problem, state, stage.hidden_scale)
 
 
 def bounded_minimum(

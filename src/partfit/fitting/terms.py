@@ -1,7 +1,8 @@
 """The terms of a fit's cost that rest on landmarks: their reprojection, and their relative 3D positions.
 
 A term turns landmarks X (B, L, 3), in the camera frame, into weighted residuals (B, L, R) and carries the
-landmarks' derivative on to these. Residuals are counted in standard deviations of what was measured.
+landmarks' derivative on to these. Residuals are counted in standard deviations of what was measured. Focal
+lengths (B,) are given where they are not the camera's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partfit.fitting.problem import FitProblem
-from partfit.geometry.camera import projection_jacobian
+from partfit.geometry.camera import project_points, projection_jacobian
 from partfit.models.base import Linearization
 
 
@@ -22,14 +23,29 @@ class Term(ABC):
     """One kind of residuals, R of them a landmark."""
 
     @abstractmethod
-    def residual(self, points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, "batch landmarks rows"]:
+    def residual(
+        self, points: Float[Tensor, "batch landmarks 3"], focal: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch landmarks rows"]:
         """The weighted residuals of landmarks; 0 for those that do not take part."""
 
     @abstractmethod
     def jacobian(
-        self, at: Linearization, root: Float[Tensor, "batch landmarks"], groups: Sequence[str]
+        self,
+        at: Linearization,
+        root: Float[Tensor, "batch landmarks"],
+        groups: Sequence[str],
+        focal: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch rows_of_all columns"]:
         """Derivative of the residuals, each times its landmark's `root`, by the columns of some groups."""
+
+    @abstractmethod
+    def focal_column(
+        self,
+        points: Float[Tensor, "batch landmarks 3"],
+        root: Float[Tensor, "batch landmarks"],
+        focal: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch rows_of_all"]:
+        """The same by the logarithm of the focal length."""
 
 
 class Reprojection(Term):
@@ -45,22 +61,36 @@ class Reprojection(Term):
         self.usable: Bool[Tensor, "batch landmarks"] = (self._weights > 0).any(dim=-1)
         self._target = torch.where(self.usable[..., None], problem.points, 0)
 
-    def residual(self, points: Tensor) -> Tensor:
+    def residual(self, points: Tensor, focal: Tensor | None = None) -> Tensor:
         """See `Term`. NaN where a landmark that takes part lies behind the camera."""
-        return self._weights * self._distance(points)
+        return self._weights * self._distance(points, focal)
 
-    def jacobian(self, at: Linearization, root: Tensor, groups: Sequence[str]) -> Tensor:
+    def jacobian(
+        self, at: Linearization, root: Tensor, groups: Sequence[str], focal: Tensor | None = None
+    ) -> Tensor:
         """See `Term`."""
-        projection = projection_jacobian(self._seen(at.points), self._camera.focal)
+        focal = self._camera.focal if focal is None else focal
+        projection = projection_jacobian(self._seen(at.points), focal)
         return at.jacobian(projection * (self._weights * root[..., None])[..., None], groups)
 
-    def rms_px(self, points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, " batch"]:
+    def focal_column(self, points: Tensor, root: Tensor, focal: Tensor) -> Tensor:
+        """See `Term`: u = f x / z + c changes by u - c."""
+        away = self._projected(points, focal) - self._camera.principal[:, None]
+        return (self._weights * root[..., None] * away).flatten(1)
+
+    def rms_px(
+        self, points: Float[Tensor, "batch landmarks 3"], focal: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, " batch"]:
         """Root mean square distance in pixels over the landmarks that take part."""
-        square = torch.where(self.usable, self._distance(points).square().sum(-1), 0)
+        square = torch.where(self.usable, self._distance(points, focal).square().sum(-1), 0)
         return (square.sum(1) / self.usable.sum(1)).sqrt()
 
-    def _distance(self, points: Tensor) -> Tensor:
-        return self._camera.project(self._seen(points)) - self._target
+    def _distance(self, points: Tensor, focal: Tensor | None) -> Tensor:
+        return self._projected(points, focal) - self._target
+
+    def _projected(self, points: Tensor, focal: Tensor | None) -> Tensor:
+        focal = self._camera.focal if focal is None else focal
+        return project_points(self._seen(points), focal, self._camera.principal)
 
     def _seen(self, points: Tensor) -> Tensor:
         """The points (B, L, 3), with those of landmarks left out moved to where nothing is undefined."""
@@ -84,12 +114,18 @@ class RelativePoints(Term):
         assert problem.points_3d is not None
         self._target = torch.where(self._weights > 0, problem.points_3d, 0)
 
-    def residual(self, points: Tensor) -> Tensor:
+    def residual(self, points: Tensor, focal: Tensor | None = None) -> Tensor:
         """See `Term`."""
         difference = points - self._target
         return self._weights * (difference - (self._share * difference).sum(1, keepdim=True))
 
-    def jacobian(self, at: Linearization, root: Tensor, groups: Sequence[str]) -> Tensor:
+    def focal_column(self, points: Tensor, root: Tensor, focal: Tensor) -> Tensor:
+        """See `Term`: metres do not depend on the camera."""
+        return torch.zeros_like(points).flatten(1)
+
+    def jacobian(
+        self, at: Linearization, root: Tensor, groups: Sequence[str], focal: Tensor | None = None
+    ) -> Tensor:
         """See `Term`."""
         batch, n_landmarks, _ = at.points.shape
         eye = torch.eye(3).to(at.points).expand(batch, n_landmarks, 3, 3)

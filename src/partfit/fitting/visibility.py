@@ -14,14 +14,14 @@ from partfit.rendering import inside_tolerance, visible_points
 
 
 def hidden_landmarks(
-    problem: FitProblem, x: Float[Tensor, "batch parameters"]
+    problem: FitProblem, state: Float[Tensor, "batch state"]
 ) -> Bool[Tensor, "batch landmarks"]:
-    """Which landmarks (B, L) the camera does not see past the mesh at x, by ray casting.
+    """Which landmarks (B, L) the camera does not see past the mesh in a state, by ray casting.
 
     A landmark inside the mesh, such as a joint, counts as seen when the skin before it is at most twice as
     far from it as the nearest skin. An item whose points are not finite hides nothing.
     """
-    model = problem.model
+    model, (x, _) = problem.model, problem.split(state)
     points = landmark_points(model, problem.embedding, x, problem.camera)
     vertices = model.vertices(x)
     hidden = torch.zeros(points.shape[:2], dtype=torch.bool)
@@ -33,10 +33,8 @@ def hidden_landmarks(
     return hidden.to(x.device)
 
 
-def with_hidden_scaled(
-    problem: FitProblem, x: Float[Tensor, "batch parameters"], factor: float
-) -> FitProblem:
-    """The problem with the scales, of pixels and of 3D points, of what the mesh at x hides times `factor`."""
-    factors = torch.where(hidden_landmarks(problem, x), factor, 1.0).to(problem.scale)[..., None]
+def with_hidden_scaled(problem: FitProblem, state: Float[Tensor, "batch state"], factor: float) -> FitProblem:
+    """The problem with the scales (pixels, 3D points) of what the mesh in a state hides times `factor`."""
+    factors = torch.where(hidden_landmarks(problem, state), factor, 1.0).to(problem.scale)[..., None]
     scale_3d = None if problem.scale_3d is None else problem.scale_3d * factors
     return attrs.evolve(problem, scale=problem.scale * factors, scale_3d=scale_3d)

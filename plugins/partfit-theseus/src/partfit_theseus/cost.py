@@ -29,33 +29,33 @@ CostKind = Literal["closed-form", "autodiff"]
 
 
 class FitCost(th.CostFunction):
-    """The cost of one stage around a state x.
+    """The cost of one stage around a state, see `FitProblem`.
 
     Attributes:
         free: The optimisation variable: (B, C) free parameters.
     """
 
     def __init__(
-        self, objective: Objective, x: Float[Tensor, "batch parameters"], frozen: Tensor, kind: CostKind
+        self, objective: Objective, state: Float[Tensor, "batch state"], frozen: Tensor, kind: CostKind
     ) -> None:
         """Put the cost together.
 
         Args:
             objective: Of the stage. Where its tensors have a history, derivatives reach it.
-            x: (B, P) where the stage begins; the parameters that are not free stay so.
+            state: (B, S) where the stage begins; what is not free stays so.
             frozen: (B,) items none of whose parameters may move.
             kind: Where the landmarks' Jacobian comes from.
         """
         super().__init__(UnitWeight(), name="fit")
-        self._objective, self._x, self._frozen = objective, x, frozen
+        self._objective, self._start, self._frozen = objective, state, frozen
         lower, upper = objective.lower, objective.upper
-        self.free = BoundedVector(x[:, objective.columns], lower, upper, name="free")
+        self.free = BoundedVector(state[:, objective.columns], lower, upper, name="free")
         self.register_optim_vars(["free"])
-        self._place = _places(x, objective.columns)
-        self._prior = _prior_root(objective.problem, x)
+        self._place = _places(state, objective.columns)
+        self._prior = _prior_root(objective.problem, state)
         self._limited = bool(torch.isfinite(torch.stack([lower, upper])).any())
         autodiff = kind == "autodiff"
-        self._autodiff = _autodiff_cost(objective, x, self.free, self._place) if autodiff else None
+        self._autodiff = _autodiff_cost(objective, state, self.free, self._place) if autodiff else None
         per_landmark = sum(2 if term is objective.reprojection else 3 for term in objective.terms)
         self._dim = per_landmark * objective.usable.shape[1] + len(self._prior) + len(objective.columns)
 
@@ -63,13 +63,13 @@ class FitCost(th.CostFunction):
         """Number of rows of the error."""
         return self._dim
 
-    def x(self) -> Float[Tensor, "batch parameters"]:
+    def state(self) -> Float[Tensor, "batch state"]:
         """The state with the free parameters as they are now."""
-        return torch.cat([self._x, self.free.tensor], dim=1)[:, self._place]
+        return torch.cat([self._start, self.free.tensor], dim=1)[:, self._place]
 
     def error(self) -> Float[Tensor, "batch rows"]:
         """The error, half whose squared length is the cost; NaN where that is infinite."""
-        x = self.x()
+        x = self.state()
         stage, rows = self._objective.stage, []
         for residual in self._objective.evaluate(x).residuals:
             square = (residual**2).sum(-1)
@@ -80,7 +80,7 @@ class FitCost(th.CostFunction):
 
     def jacobians(self) -> tuple[list[Tensor], Tensor]:
         """The Jacobian (B, rows, C) of what is linearised, and that (B, rows)."""
-        x, columns = self.x(), self._objective.columns
+        x, columns = self.state(), self._objective.columns
         jacobian, error = self._landmark_rows(x)
         prior = self._prior[:, columns].expand(len(x), -1, -1)
         jacobian = torch.cat([jacobian, prior], dim=1)
@@ -102,10 +102,8 @@ class FitCost(th.CostFunction):
             weights = [root[..., None].expand_as(residual).flatten(1) for residual, root in pairs]
             (jacobian,), _ = self._autodiff.jacobians()
             return jacobian * torch.cat(weights, dim=1)[..., None], error
-        groups = objective.stage.free
         blocks = [
-            term.jacobian(here.landmarks, root, groups)
-            for term, root in zip(objective.terms, roots, strict=True)
+            objective.jacobian(term, here, root) for term, root in zip(objective.terms, roots, strict=True)
         ]
         return torch.cat(blocks, dim=1), error
 
@@ -124,7 +122,7 @@ class FitCost(th.CostFunction):
 
     def _copy_impl(self, new_name: str | None = None) -> FitCost:
         kind: CostKind = "closed-form" if self._autodiff is None else "autodiff"
-        copy = FitCost(self._objective, self._x, self._frozen, kind)
+        copy = FitCost(self._objective, self._start, self._frozen, kind)
         copy.free.update(self.free.tensor)
         copy.name = new_name or self.name
         return copy
@@ -148,11 +146,13 @@ def _prior_root(problem: FitProblem, like: Tensor) -> Float[Tensor, "rows parame
         # the root has no derivative at 0
         factor = torch.where(weight > 0, weight.where(weight > 0, 1).sqrt(), 0)
         blocks.append(torch.as_tensor(rows).to(like) * factor)
+    if problem.focal_deviation > 0:
+        blocks.append(like.new_full((1, 1), 1 / problem.focal_deviation))
     return torch.block_diag(*blocks)
 
 
 def _autodiff_cost(
-    objective: Objective, x: Tensor, free: BoundedVector, places: Tensor
+    objective: Objective, state: Tensor, free: BoundedVector, places: Tensor
 ) -> th.AutoDiffCostFunction:
     """The landmarks' residuals, without kernel, as the thesis has them: Theseus differentiates them.
 
@@ -160,11 +160,11 @@ def _autodiff_cost(
     """
     problem = objective.problem
     per_item = {
-        "state": x,
+        "state": state,
         "pixels": torch.where(objective.usable[..., None], problem.points, 0),
         "pixel_weights": landmark_weights(problem),
-        "focal": problem.camera.focal.to(x)[:, None],
-        "principal": problem.camera.principal.to(x),
+        "focal": problem.camera.focal.to(state)[:, None],
+        "principal": problem.camera.principal.to(state),
     }
     rows = 2 * objective.usable.shape[1]
     if problem.points_3d is not None:
@@ -175,18 +175,23 @@ def _autodiff_cost(
     def error(optim_vars: tuple[th.Variable, ...], aux_vars: tuple[th.Variable, ...]) -> Tensor:
         known = {name: variable.tensor for name, variable in zip(per_item, aux_vars, strict=True)}
         state = torch.cat([known["state"], optim_vars[0].tensor], dim=1)[:, places]
-        return _residuals(objective.landmarks, state, known)
+        focal = known["focal"][:, 0]
+        if problem.focal_deviation > 0:
+            state, focal = state[:, :-1], focal * state[:, -1].exp()
+        return _residuals(objective.landmarks, state, focal, known)
 
     variables = [th.Variable(tensor, name=name) for name, tensor in per_item.items()]
     return th.AutoDiffCostFunction([free], error, rows, UnitWeight(), variables, name="landmarks")
 
 
-def _residuals(landmarks: LandmarkFunction, x: Tensor, known: dict[str, Tensor]) -> Float[Tensor, "one rows"]:
+def _residuals(
+    landmarks: LandmarkFunction, x: Tensor, focal: Tensor, known: dict[str, Tensor]
+) -> Float[Tensor, "one rows"]:
     """Residuals of the landmarks of one item; see `Reprojection` and `RelativePoints` for what they are."""
     points, weights = landmarks.points(x), known["pixel_weights"]
     neutral = torch.tensor([0.0, 0.0, 1.0]).to(points)
     seen = torch.where((weights > 0).any(-1, keepdim=True), points, neutral)
-    projected = project_points(seen, known["focal"][:, 0], known["principal"])
+    projected = project_points(seen, focal, known["principal"])
     rows = [weights * (projected - known["pixels"])]
     if "metres" in known:
         weights = known["metre_weights"]

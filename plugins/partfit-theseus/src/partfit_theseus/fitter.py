@@ -92,22 +92,25 @@ class TheseusFitter(Fitter):
         landmarks = problem.model.landmarks(problem.embedding, problem.points)
         reasons = too_little(problem)
         x = closed_form_start(problem, landmarks) if problem.start is None else problem.start.clone()
+        state = problem.state(x)
         iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         status = [FitStatus.MAX_ITERATIONS] * len(x)
         for stage in problem.stages or (Stage((), iterations=0),):
-            staged = of_stage(problem, stage, x)
-            frozen = with_contour_frozen(staged, x)
+            staged = of_stage(problem, stage, state)
+            frozen = with_contour_frozen(staged, state)
             last = Objective(frozen, stage, landmarks if frozen is staged else None)
-            _note(reasons, ~torch.isfinite(last.evaluate(x).cost), MESSAGES[FitStatus.FAILED])
-            end = minimize(last, x, _failed(reasons, x), self.config)
-            x, iterations = end.x, iterations + end.iterations
+            _note(reasons, ~torch.isfinite(last.evaluate(state).cost), MESSAGES[FitStatus.FAILED])
+            end = minimize(last, state, _failed(reasons, x), self.config)
+            state, iterations = end.state, iterations + end.iterations
             _note(reasons, end.singular, _SINGULAR)
             status = [
                 FitStatus.CONVERGED if c else FitStatus.STALLED if s else FitStatus.MAX_ITERATIONS
                 for c, s in zip(end.converged.tolist(), end.stalled.tolist(), strict=True)
             ]
+        x, focal = problem.split(state)
         x = problem.model.canonical(x)
-        cost, rms = last.evaluate(x).cost, last.rms_px(x)
+        state = problem.state(x, focal)
+        cost, rms = last.evaluate(state).cost, last.rms_px(state)
         _note(reasons, ~torch.isfinite(cost), MESSAGES[FitStatus.FAILED])
         failed = _failed(reasons, x)
         ends = [s if r is None else FitStatus.FAILED for s, r in zip(status, reasons, strict=True)]
@@ -119,6 +122,7 @@ class TheseusFitter(Fitter):
             torch.where(failed, torch.inf, cost),
             torch.where(failed, torch.nan, rms),
             iterations,
+            focal,
         )
 
     def fit_with_gradients(self, problem: FitProblem, backward: Backward = IMPLICIT) -> FitResult:

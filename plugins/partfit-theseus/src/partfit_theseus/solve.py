@@ -34,7 +34,7 @@ _MODES = {
 class End:
     """Where a stage ended, item by item."""
 
-    x: Float[Tensor, "batch parameters"]
+    state: Float[Tensor, "batch state"]
     iterations: Int[Tensor, " batch"]
     converged: Bool[Tensor, " batch"]
     stalled: Bool[Tensor, " batch"]
@@ -43,35 +43,35 @@ class End:
 
 def minimize(
     objective: Objective,
-    x: Float[Tensor, "batch parameters"],
+    state: Float[Tensor, "batch state"],
     frozen: Bool[Tensor, " batch"],
     config: TheseusFitter.Config,
 ) -> End:
-    """Minimise the cost of a stage from x; frozen items stay."""
+    """Minimise the cost of a stage from a state; frozen items stay."""
     if len(objective.columns) == 0 or objective.stage.iterations == 0:
         none = torch.zeros_like(frozen)
-        return End(x, none.long(), none, none, none)
+        return End(state, none.long(), none, none, none)
     settings = {"frozen": frozen, "tolerance": config.tolerance, **_method(config)}
     optimizer_class = OPTIMIZERS[config.optimizer]
     solver = linear_solver(config.linear_solver)
     iterations = objective.stage.iterations
-    return _run(objective, x, frozen, config, optimizer_class, solver, iterations, settings)
+    return _run(objective, state, frozen, config, optimizer_class, solver, iterations, settings)
 
 
 def differentiable(
     problem: FitProblem,
     stage: Stage,
-    x: Float[Tensor, "batch parameters"],
+    state: Float[Tensor, "batch state"],
     config: TheseusFitter.Config,
     backward: Backward,
-) -> Float[Tensor, "batch parameters"]:
-    """The end of the stage from x, as a function of what the problem was given.
+) -> Float[Tensor, "batch state"]:
+    """The end of the stage from a state, as a function of what the problem was given.
 
     Source: Pineda et al., "Theseus: A library for differentiable nonlinear optimization", NeurIPS 2022.
     """
-    here = x.detach()
+    here = state.detach()
     objective = Objective(with_contour_frozen(of_stage(problem, stage, here), here), stage)
-    frozen = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    frozen = torch.zeros(len(state), dtype=torch.bool, device=state.device)
     solver = linear_solver("lu-dense" if config.linear_solver == "lu-dense" else "cholesky-dense")
     settings: dict[str, Any] = {"frozen": frozen, "backward_mode": _MODES[backward.mode]}
     if backward.mode == "implicit":
@@ -81,7 +81,7 @@ def differentiable(
         settings |= {"tolerance": -1.0, "backward_num_iterations": backward.steps}
         settings |= {"damping": backward.damping, "ellipsoidal_damping": True, "damping_eps": 0.0}
         chosen, iterations = LevenbergMarquardt, backward.steps
-    return _run(objective, x, frozen, config, chosen, solver, iterations, settings).x
+    return _run(objective, state, frozen, config, chosen, solver, iterations, settings).state
 
 
 def _method(config: TheseusFitter.Config) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _method(config: TheseusFitter.Config) -> dict[str, Any]:
 
 def _run(
     objective: Objective,
-    x: Tensor,
+    state: Tensor,
     frozen: Tensor,
     config: TheseusFitter.Config,
     optimizer_class: type[Any],
@@ -105,13 +105,13 @@ def _run(
     iterations: int,
     settings: dict[str, Any],
 ) -> End:
-    cost = FitCost(objective, x, frozen, config.cost)
-    whole = th.Objective(dtype=x.dtype)
+    cost = FitCost(objective, state, frozen, config.cost)
+    whole = th.Objective(dtype=state.dtype)
     whole.add(cost)
-    whole.to(device=x.device, dtype=x.dtype)
+    whole.to(device=state.device, dtype=state.dtype)
     optimizer = optimizer_class(whole, linear_solver_cls=solver, max_iterations=iterations)
     layer = th.TheseusLayer(optimizer, vectorize=False)
-    layer.forward({"free": x[:, objective.columns]}, settings)
-    end = End(cost.x(), optimizer.iterations, optimizer.converged, optimizer.stalled, optimizer.singular)
+    layer.forward({"free": state[:, objective.columns]}, settings)
+    end = End(cost.state(), optimizer.iterations, optimizer.converged, optimizer.stalled, optimizer.singular)
     release(layer)
     return end
