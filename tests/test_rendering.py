@@ -11,7 +11,7 @@ import trimesh
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from partfit.colours import confidence_colours
+from partfit.colours import map_colours
 from partfit.errors import InputError, ShapeError
 from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkScheme
@@ -328,7 +328,7 @@ class TestConfidence:
             assert np.sign(int(apart[500, 700].sum()) - int(apart[100, 100].sum())) == order
             corners = np.array([[100, 100], [700, 500], [400, 300], [400, 300]])
             above = self.drawn(corners, np.array([0.5, 0.5, *pair]))
-            assert (above[300, 400] == confidence_colours(np.array(confidence))[1]).all()
+            assert (above[300, 400] == map_colours(np.array(confidence))[1]).all()
 
     def test_the_less_confident_are_smaller(self) -> None:
         drawn = self.drawn(np.array([[200, 300], [600, 300]]), np.array([0.1, 0.9]))
@@ -345,7 +345,7 @@ class TestConfidence:
     def test_equal_confidences_are_one_colour(self, same: float) -> None:
         points = np.array([[100, 100], [400, 300], [700, 500]])
         drawn = self.drawn(points, same)
-        assert {tuple(drawn[y, x]) for x, y in points} == {tuple(confidence_colours(np.array(same)))}
+        assert {tuple(drawn[y, x]) for x, y in points} == {tuple(map_colours(np.array(same)))}
 
     def test_the_legend_shows_all_colours_in_their_order(self) -> None:
         points = np.array([[100, 100], [700, 100], [700, 500]])
@@ -357,7 +357,7 @@ class TestConfidence:
             np.flatnonzero((middle == end).all(axis=1))[[0]] for end in (self.VIOLET, self.YELLOW)
         )
         assert stop - start > 50
-        expected = confidence_colours(np.linspace(0, 1, stop - start + 1)).astype(int)
+        expected = map_colours(np.linspace(0, 1, stop - start + 1)).astype(int)
         assert np.abs(middle[start : stop + 1] - expected).max() < 8
         # with something written at both ends
         light = corner.min(axis=2) > 200

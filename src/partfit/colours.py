@@ -1,4 +1,4 @@
-"""The colours of confidences, and the legend that says which is which."""
+"""The colours of numbers, such as confidences, and the legend that says which is which."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ _VIRIDIS = np.array(
 _HEIGHT, _BOARD, _TEXT = 0.045, (24, 26, 30), (236, 238, 241)
 
 
-def confidence_colours(confidence: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
-    """Confidences in [0, 1] as colours, sRGB: from dark violet for 0 over green to yellow for 1."""
+def map_colours(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Numbers in [0, 1] as colours, sRGB: from dark violet for 0 over green to yellow for 1."""
     steps = np.linspace(0.0, 1.0, len(_VIRIDIS))
-    channels = [np.interp(confidence, steps, channel) for channel in _VIRIDIS.T]
+    channels = [np.interp(values, steps, channel) for channel in _VIRIDIS.T]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def draw_legend(image: Image.Image, points: Float[np.ndarray, "points 2"]) -> None:
-    """Draw what the colours of confidences mean into the corner of a picture where it hides least.
+def draw_legend(
+    image: Image.Image, points: Float[np.ndarray, "points 2"], title: str, ends: tuple[str, str] = ("0", "1")
+) -> None:
+    """Draw what the colours mean into the corner of a picture where it hides least.
 
     A picture that has no room for it stays as it is.
 
     Args:
         image: Drawn on.
         points: (N, 2) what had better stay in sight, pixels.
+        title: What the numbers are.
+        ends: What 0 and 1 stand for.
     """
-    board = _legend(max(16, round(_HEIGHT * min(image.size))))
+    board = _legend(max(16, round(_HEIGHT * min(image.size))), title, ends)
     room = np.array(image.size) - board.size
     if (room < 0).any():
         return
@@ -47,16 +51,16 @@ def draw_legend(image: Image.Image, points: Float[np.ndarray, "points 2"]) -> No
     image.paste(board, (x, y))
 
 
-def _legend(height: int) -> Image.Image:
+def _legend(height: int, title: str, ends: tuple[str, str]) -> Image.Image:
     """A bar of the colours between the numbers that they stand for."""
     font, gap, width = ImageFont.load_default(0.6 * height), height // 3, 5 * height
-    title, end = "confidence  0", "1"
+    title, end = f"{title}  {ends[0]}", ends[1]
     start = 2 * gap + round(font.getlength(title))
     stop = start + width
     board = Image.new("RGB", (stop + 2 * gap + round(font.getlength(end)), height), _BOARD)
     pen = ImageDraw.Draw(board)
     for x, text in ((gap, title), (stop + gap, end)):
         pen.text((x, height / 2), text, fill=_TEXT, font=font, anchor="lm")
-    colours = confidence_colours(np.linspace(0.0, 1.0, width))
+    colours = map_colours(np.linspace(0.0, 1.0, width))
     board.paste(Image.fromarray(np.tile(colours, (height - 2 * gap, 1, 1))), (start, gap))
     return board

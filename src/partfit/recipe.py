@@ -21,12 +21,15 @@ class FitSettings:
         weighting: `inverse_scale` or `confidence`, see `FitProblem`.
         prior_weights: Factors on the prior cost of single groups, 1 where not named.
         min_confidence: Landmarks of less confidence are left out.
+        inflation: How many of the landmarks, whose errors are alike, tell as much as one independent one: for
+            uncertainties, see `partfit.fitting.uncertainty.inflation_factor`.
     """
 
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
     prior_weights: dict[str, float] = attrs.field(factory=dict)
     min_confidence: float = attrs.field(default=0.0)
+    inflation: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from partfit.colours import confidence_colours
+from partfit.colours import map_colours
 from partfit.errors import ComponentError, InputError, ShapeError
 from partfit.landmarks import Detection
 from partfit.meshes import Mesh
@@ -214,7 +214,7 @@ def draw_landmarks(
 ) -> Image.Image:
     """The photograph with the points of each detection as dots, and the edges of its scheme.
 
-    Dots have the colours of `partfit.colours.confidence_colours`, which `partfit.colours.draw_legend`
+    Dots have the colours of `partfit.colours.map_colours`, which `partfit.colours.draw_legend`
     explains; they are the larger, the more extended the detection, and the smaller, the more points it has
     and the less confident it is.
 
@@ -278,6 +278,7 @@ def draw_view(
     turn: float,
     points: Float[np.ndarray, "points 3"] | None = None,
     colours: Float[np.ndarray, "points 3"] | None = None,
+    values: Float[np.ndarray, " vertices"] | None = None,
 ) -> Image.Image:
     """The mesh alone, as a tile: centred, turned about the vertical, from far away, with points as dots.
 
@@ -288,6 +289,7 @@ def draw_view(
         turn: Radians; what faced the camera faces left at pi / 2.
         points: (N, 3) in the frame of the mesh; none by default.
         colours: (N, 3) of the points, sRGB in [0, 1]; yellow by default.
+        values: (V,) in [0, 1] of the vertices, shown as `map_colours`; by default the mesh is clay.
 
     Returns:
         A picture of `PANEL_TILE` pixels a side.
@@ -303,6 +305,8 @@ def draw_view(
     own, focal, center = Mesh(placed(mesh.vertices), mesh.faces), _VIEW_FOCAL, (PANEL_TILE - 1) / 2
     tile = Image.new("RGB", (PANEL_TILE, PANEL_TILE), _BACKDROP)
     clay = Image.fromarray(shade([own], focal, (center, center), tile.size))
+    if values is not None:
+        clay = _dyed(clay, own, focal, values)
     tile.paste(clay, mask=clay.getchannel("A"))
     if points is not None and len(points):
         spots = placed(points)
@@ -312,6 +316,18 @@ def draw_view(
         dot = max(1.8, min(5.0, 40 / math.sqrt(len(points))))
         _draw_discs(tile, pixels, np.full(len(pixels), dot), fills[shown].astype(np.uint8))
     return tile
+
+
+def _dyed(clay: Image.Image, mesh: Mesh, focal: float, values: Float[np.ndarray, " vertices"]) -> Image.Image:
+    """The picture of a mesh in the middle, with the colours of its vertices' values and the light of clay."""
+    pixels = np.array(clay)
+    seen = render([mesh], focal, ((clay.width - 1) / 2, (clay.height - 1) / 2), clay.size)
+    inside = seen.mesh_index >= 0
+    corners = values[mesh.faces[seen.face_index[inside]]]
+    colours = map_colours((corners * seen.barycentric[inside]).sum(axis=1))
+    light = pixels[inside, :3].mean(axis=1, keepdims=True) / pixels[inside, :3].max()
+    pixels[inside, :3] = np.rint(colours * light)
+    return Image.fromarray(pixels)
 
 
 def prepare() -> None:
@@ -518,7 +534,7 @@ def _draw_detection(image: Image.Image, detection: Detection) -> None:
     order = np.argsort(np.where(inside, detection.confidence, -1.0), kind="stable")[-inside.sum() :]
     points, confidence = points[order], detection.confidence[order]
     radius = largest * (0.6 + 0.4 * confidence)
-    colours = confidence_colours(confidence)
+    colours = map_colours(confidence)
     if largest > 1.5 * _LEAST_DOT:
         rims = np.array(_RIMS, dtype=np.uint8)[(confidence >= 0.5).astype(int)]
         _draw_discs(image, points, radius + 0.25 * largest, rims)

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
+from jaxtyping import Float
+from PIL import Image as Images
 from PIL.Image import Image
 
 from partfit.colours import draw_legend
@@ -22,11 +24,12 @@ from partfit.errors import ConfigError, InputError, OutputError
 from partfit.exports import export_instance
 from partfit.files import RESULT_FORMATS, ResultFormat, atomic_write
 from partfit.fitting import FitStatus
+from partfit.fitting.uncertainty import deviation, unobservable_names, vertex_covariance
 from partfit.images import Picture
 from partfit.landmarks import Detection, LandmarkEmbedding, LandmarkScheme, content_hash
 from partfit.meshes import Frame, Mesh
 from partfit.pipeline import ImageResult, Instance
-from partfit.rendering import draw_landmarks, draw_overlay, draw_panel
+from partfit.rendering import PANEL_TILE, draw_landmarks, draw_overlay, draw_panel, draw_view
 
 RESULT_SCHEMA = "partfit.result/1"
 LANDMARKS_SCHEMA = "partfit.landmarks/1"
@@ -42,6 +45,8 @@ class SaveOptions:
         schemes: Landmark schemes whose projected points go into the JSON of parts that have them.
         overlay: Whether the overlay picture is drawn.
         panel: Whether the panel is drawn: photograph, overlay, front and side view of each part.
+        uncertainty: Whether meshes are drawn in the colours of their standard deviations, which, with what
+            the picture does not tell, go into the JSON.
     """
 
     formats: tuple[ResultFormat, ...] = ("obj", "glb")
@@ -49,6 +54,7 @@ class SaveOptions:
     schemes: tuple[str, ...] = ()
     overlay: bool = True
     panel: bool = False
+    uncertainty: bool = False
 
 
 # What a landmark file holds, as `from_dict` checks it.
@@ -134,6 +140,10 @@ def save_result(
         path = folder / f"{stem}-panel.png"
         write_png(path, panel_image(result))
         written.append(path)
+    if options.uncertainty and _fitted(result):
+        path = folder / f"{stem}-uncertainty.png"
+        write_png(path, uncertainty_image(result))
+        written.append(path)
     stale = sorted(earlier - set(written))
     _remove(stale)
     return written, stale
@@ -171,6 +181,19 @@ def result_document(result: ImageResult, instance: Instance, options: SaveOption
         },
         "hashes": _hashes(instance, embedding),
         "timings_ms": result.timings_ms,
+        **({"uncertainty": _uncertainty(instance)} if options.uncertainty else {}),
+    }
+
+
+def _uncertainty(instance: Instance) -> dict[str, Any] | None:
+    """What the picture leaves open; None for a fit that failed."""
+    if instance.status is FitStatus.FAILED:
+        return None
+    deviations = _deviations_mm(instance)
+    return {
+        "inflation": instance.pipeline.settings.inflation,
+        "vertex_deviation_mm": {"median": float(np.median(deviations)), "max": float(deviations.max())},
+        "unobservable": unobservable_names(instance.result)[instance.index],
     }
 
 
@@ -275,12 +298,42 @@ def panel_image(result: ImageResult) -> Image:
     return draw_panel(*_view(result), upright=upright)
 
 
+def uncertainty_image(result: ImageResult) -> Image:
+    """A sheet with a row for each fitted mesh: front and side view in the colours of standard deviations.
+
+    They are those of the shape in the model's frame, from 0 to the largest, which the legend says in
+    millimetres; see `partfit.fitting.uncertainty.vertex_covariance`.
+
+    Raises:
+        InputError: if nothing was fitted.
+    """
+    fitted = _fitted(result)
+    if not fitted:
+        raise InputError("A picture of uncertainties shows meshes, found none.")
+    deviations = [_deviations_mm(instance) for instance in fitted]
+    largest = max(float(values.max()) for values in deviations)
+    sheet = Images.new("RGB", (2 * PANEL_TILE, len(fitted) * PANEL_TILE))
+    for row, (instance, values) in enumerate(zip(fitted, deviations, strict=True)):
+        mesh = Mesh(instance.model.topology.facing(instance.vertices_model_frame), instance.faces)
+        for column, turn in enumerate((0.0, math.pi / 2)):
+            tile = draw_view(mesh, turn, values=values / largest)
+            sheet.paste(tile, (column * PANEL_TILE, row * PANEL_TILE))
+    draw_legend(sheet, np.zeros((0, 2)), "standard deviation", ("0", f"{largest:.2g} mm"))
+    return sheet
+
+
+def _deviations_mm(instance: Instance) -> Float[np.ndarray, " vertices"]:
+    """Standard deviation of each vertex of an instance in the model's frame, millimetres."""
+    covariance = vertex_covariance(instance.result, instance.pipeline.settings.inflation, "model")
+    return 1e3 * deviation(covariance[instance.index]).double().cpu().numpy()
+
+
 def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:
     """The picture, as loaded, with the landmarks drawn on it in the colours of their confidences."""
     dots = [detection.mapped(1 / picture.reduction) for detection in detections]
     image = draw_landmarks(picture.pixels, dots)
     if dots:
-        draw_legend(image, np.concatenate([detection.points for detection in dots]))
+        draw_legend(image, np.concatenate([detection.points for detection in dots]), "confidence")
     return image
 
 
@@ -314,7 +367,11 @@ def _earlier_files(stem: str, folder: Path) -> set[Path]:
     except OSError as error:
         raise OutputError(f"Cannot look for old results in {folder}: {error.strerror}.") from error
     fitted = {match[1] for match in matches if _is_result(folder / f"{match[1]}.json")}
-    drawings = [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel")] if fitted else []
+    drawings = (
+        [folder / f"{stem}-{drawing}.png" for drawing in ("overlay", "panel", "uncertainty")]
+        if fitted
+        else []
+    )
     return {folder / match[0] for match in matches if match[1] in fitted} | set(filter(Path.exists, drawings))
 
 

@@ -255,6 +255,29 @@ def test_the_focal_length_is_estimated_about_what_is_known(photo, tmp_path):
     assert again == pytest.approx(estimated, rel=1e-6)
 
 
+def test_uncertainty_is_drawn_and_written(photo, tmp_path):
+    result = run("fit", photo, "--out", tmp_path, "--uncertainty", "--set", "settings.inflation=20.0")
+    assert result.exit_code == 0
+    sheet = np.array(Image.open(tmp_path / "astronaut-uncertainty.png"))
+    assert sheet.shape[1] == 2 * sheet.shape[0]
+    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
+    found = json.loads((tmp_path / "astronaut-0.json").read_text())["uncertainty"]
+    assert found["inflation"] == 20
+    assert 0 < found["vertex_deviation_mm"]["median"] < found["vertex_deviation_mm"]["max"] < 50
+    run("fit", photo, "--out", tmp_path, "--uncertainty")
+    less = json.loads((tmp_path / "astronaut-0.json").read_text())["uncertainty"]
+    assert less["vertex_deviation_mm"]["median"] < found["vertex_deviation_mm"]["median"]
+    plain = run("fit", photo, "--out", tmp_path)
+    assert plain.exit_code == 0
+    assert not (tmp_path / "astronaut-uncertainty.png").exists()
+
+
+def test_uncertainty_needs_scales(photo, tmp_path):
+    result = run("fit", photo, "--out", tmp_path, "--uncertainty", "--preset", "thesis")
+    assert result.exit_code == 1
+    assert "settings.weighting to 'inverse_scale'" in result.stderr
+
+
 def focal_of(photo, folder, *arguments):
     result = run("fit", photo, "--out", folder, "--no-overlay", "--format", "obj", *arguments)
     assert result.exit_code == 0, result.output

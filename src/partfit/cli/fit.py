@@ -85,6 +85,7 @@ def _radians(ctx: click.Context, parameter: click.Parameter, degrees: float | No
 )
 @click.option("--no-overlay", is_flag=True, help="Draw no overlay pictures.")
 @click.option("--panel", is_flag=True, help="Draw photograph, overlay, front and side view of each instance.")
+@click.option("--uncertainty", is_flag=True, help="Draw meshes in the colours of their standard deviations.")
 def fit(
     inputs: tuple[str, ...],
     out: str,
@@ -94,15 +95,17 @@ def fit(
     frame: Frame,
     no_overlay: bool,
     panel: bool,
+    uncertainty: bool,
     batch_size: int,
     **chosen: Any,
 ) -> None:
     """Fit meshes to pictures.
 
     INPUT is a picture, a folder or a glob. For instance k of picture `stem` this writes `stem-k.obj`,
-    `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png` and, with --panel,
-    `stem-panel.png`; the resolved configuration goes to `partfit.toml`. What an earlier fit of the picture
-    left there is removed. A bad input is named on stderr and gives exit code 1; the others finish.
+    `stem-k.glb` and `stem-k.json`, and for each picture `stem-overlay.png`, with --panel `stem-panel.png`,
+    with --uncertainty `stem-uncertainty.png`; the resolved configuration goes to `partfit.toml`. What an
+    earlier fit of the picture left there is removed. A bad input is named on stderr and gives exit code 1;
+    the others finish.
     Where nobody knows how the landmarks lie on the model, they are transferred first, once, as by
     `partfit transfer-landmarks`.
     """
@@ -113,7 +116,7 @@ def fit(
     from partfit.pipeline_config import RunConfig
     from partfit.results import SaveOptions, save_result
 
-    if panel or not no_overlay:
+    if panel or uncertainty or not no_overlay:
         # before the work: an interrupt during this long import would be lost; a failure is told per picture
         with contextlib.suppress(ComponentError):
             rendering.prepare()
@@ -121,10 +124,12 @@ def fit(
     folder = ensure_writable_folder(out)
     pipelines = build_pipelines(**chosen)
     _check_schemes(pipelines, schemes)
+    if uncertainty:
+        _check_scales(pipelines)
     given = _given_landmarks(pipelines, expanded, landmarks) if landmarks else None
     for pipeline in pipelines:
         transfer_missing(pipeline)
-    save_options = SaveOptions(formats, frame, schemes, not no_overlay, panel)
+    save_options = SaveOptions(formats, frame, schemes, not no_overlay, panel, uncertainty)
     configs = tuple(pipeline.to_config() for pipeline in pipelines)
     write_toml(configs[0] if len(configs) == 1 else RunConfig(configs), folder / "partfit.toml")
     results = stream(pipelines, expanded, batch_size) if given is None else _fit_given(pipelines, *given)
@@ -134,7 +139,9 @@ def fit(
         try:
             written, removed = save_result(result, stem, folder, save_options)
         except ComponentError as error:  # of drawing: the schemes were looked up before
-            raise ComponentError(f"{error} To draw nothing, use --no-overlay and no --panel.") from error
+            raise ComponentError(
+                f"{error} To draw nothing, use --no-overlay, no --panel and no --uncertainty."
+            ) from error
         if removed:
             names = ", ".join(file.name for file in removed)
             options.complain(f"{path}: removed from an earlier fit: {names}")
@@ -149,6 +156,16 @@ def _check_schemes(pipelines: Sequence[Pipeline], schemes: Sequence[str]) -> Non
         own = any(pipeline.landmarker.scheme.name == scheme for pipeline in pipelines)
         if not own and not any(pipeline.has_embedding(scheme) for pipeline in pipelines):
             pipelines[0].find_embedding(scheme)  # which says what there is
+
+
+def _check_scales(pipelines: Sequence[Pipeline]) -> None:
+    """Refuse uncertainties of fits whose residuals have no unit of probability."""
+    for pipeline in pipelines:
+        if pipeline.settings.weighting != "inverse_scale":
+            raise InputError(
+                "--uncertainty needs landmarks that are weighted by their scales: set settings.weighting to "
+                f"'inverse_scale', found {pipeline.settings.weighting!r}."
+            )
 
 
 def _given_landmarks(
