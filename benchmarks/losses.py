@@ -1,13 +1,13 @@
 """Losses and decoders compared by training: Tables 4.1 and 4.3 of the thesis on rendered heads.
 
-    python benchmarks/losses.py --out DIR [--config FILE] [--seeds 0,1] [--longer SAMPLES] [--report FILE]
+    python benchmarks/losses.py --out DIR --report FILE [--config FILE] [--seeds 0,1] [--longer SAMPLES]
 
 Trains one network for each cell of likelihood {NGLL, ResLL, ResLL Exp} x Vertex-Edge loss {without, with} x
 decoder {linear, spiral} and each seed, by `partfit train` and the configuration losses.toml; then, with
 --longer, for each decoder that of the least mean error once more on more samples. All cells share one cache
 of rendered crops, and those of one seed the order of samples. Killed and started again it goes on where it
-was. Runs that are done are not trained again: --report then only writes all figures and curves, which
-losses_page.py shows.
+was: figures and curves of each run are added to the report, and runs that are in it are not trained again.
+losses_page.py shows the report.
 """
 
 import argparse
@@ -63,31 +63,47 @@ class Cell:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--report", type=Path, required=True, help="JSON file of the figures of all runs")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("losses.toml"))
     parser.add_argument("--seeds", default="0,1", help="comma-separated")
     parser.add_argument("--longer", type=int, help="samples of a longer run of each decoder's best")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for `partfit train`")
-    parser.add_argument("--report", type=Path, help="JSON file for the figures of all runs")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     cells = [
         Cell(likelihood, edges, head, seed)
         for seed, likelihood, edges, head in itertools.product(seeds, LIKELIHOODS, (False, True), HEADS)
     ]
-    shared = [f'data.cache="{arguments.out / "data"}"', *arguments.set]
-    for cell in cells:
-        train(arguments.config, arguments.out / cell.name, [*shared, *cell.settings])
-    report = {"machine": machine(), "cells": [read(cell, arguments.out / cell.name) for cell in cells]}
+    runs = Runs(arguments)
+    results = [(cell, runs.figures(cell)) for cell in cells]
     if arguments.longer:
-        report["longer"] = []
         for head in HEADS:
-            own = [(cell, row) for cell, row in zip(cells, report["cells"], strict=True) if cell.head == head]
-            cell = attrs.evolve(best(own), seed=seeds[0])
-            folder = arguments.out / f"{cell.name}-longer"
-            train(arguments.config, folder, [*shared, *cell.settings, f"run.samples={arguments.longer}"])
-            report["longer"].append(read(cell, folder))
-    if arguments.report:
-        arguments.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            cell = best([(cell, row) for cell, row in results if cell.head == head])
+            runs.figures(attrs.evolve(cell, seed=seeds[0]), arguments.longer)
+
+
+class Runs:
+    """Training by the configuration, and the report of what came out."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._file, self._out, self._config = arguments.report, arguments.out, arguments.config
+        self._shared = [f'data.cache="{self._out / "data"}"', *arguments.set]
+        self._report = {"cells": [], "longer": []}
+        if self._file.exists():
+            self._report = json.loads(self._file.read_text(encoding="utf-8"))
+
+    def figures(self, cell: Cell, longer: int | None = None) -> dict[str, object]:
+        """The figures of a cell, with more samples than usual if asked for; trained if not in the report."""
+        rows = self._report["cells" if longer is None else "longer"]
+        for row in rows:
+            if attrs.asdict(cell).items() <= row.items():
+                return row
+        folder = self._out / (cell.name if longer is None else f"{cell.name}-longer")
+        length = [] if longer is None else [f"run.samples={longer}"]
+        train(self._config, folder, [*self._shared, *cell.settings, *length])
+        rows.append(read(cell, folder))
+        self._file.write_text(json.dumps(self._report, indent=1) + "\n", encoding="utf-8")
+        return rows[-1]
 
 
 def best(results: list[tuple[Cell, dict]]) -> Cell:
@@ -116,6 +132,7 @@ def read(cell: Cell, folder: Path) -> dict[str, object]:
     curve = [[row[key] for key in CURVE] for row in rows if row["curve"] == "validation"]
     return {
         **attrs.asdict(cell),
+        "machine": machine(),
         **{key: report[key] for key in ("samples", "seconds", "network", "metrics", "calibrated")},
         "renders": {name: data["samples"] for name, data in report["data"].items()},
         "curve": curve,

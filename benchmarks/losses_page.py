@@ -38,7 +38,7 @@ def main() -> None:
 
 def page(report: dict) -> str:
     """The page in Markdown."""
-    cells, longer, machine = report["cells"], report["longer"], report["machine"]
+    cells, longer = report["cells"], report["longer"]
     one, runs = cells[0], [*cells, *longer]
     spread, cell_count = seed_spread(cells)
     resolvable = stats.t.ppf(0.975, cell_count) * spread
@@ -52,7 +52,7 @@ def page(report: dict) -> str:
         samples=one["samples"],
         epochs=one["samples"] / one["renders"]["train"],
         validation=one["renders"]["val"],
-        machine=f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}",
+        machine=" and ".join(dict.fromkeys(machine(row["machine"]) for row in runs)),
         runs=len(runs),
         hours=sum(row["seconds"] for row in runs) / 3600,
         table="\n".join(table(cells)),
@@ -63,6 +63,10 @@ def page(report: dict) -> str:
         effects="\n".join(effects(cells)),
         longer="\n\n".join(longer_text(run, cells) for run in longer),
     )
+
+
+def machine(row: dict) -> str:
+    return f"{row['processor']}, {row['threads']} threads, torch {row['torch']}"
 
 
 def error(row: dict) -> float:
