@@ -95,10 +95,13 @@ def photographs(labels: Path, landmarkers) -> dict[str, object]:
 
 
 def nearest(points, regions):
-    """The region of a labelled face; that of its own box where the detector finds none."""
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    distances = [np.linalg.norm(np.array(region.center) - middle) for region in regions]
-    return regions[int(np.argmin(distances))]
+    """The region of a labelled face; one of its own box where the detector finds none there."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle, side = (low + high) / 2, (high - low).max()
+    near = min(regions, key=lambda region: np.linalg.norm(region.center - middle), default=None)
+    if near is None or np.linalg.norm(near.center - middle) > side / 2:
+        return Region(tuple(middle.tolist()), (float(side), float(side)))
+    return near
 
 
 def moved(region: Region, spread, times: float, rng) -> Region:

@@ -7,7 +7,7 @@ decoder {linear, spiral} and each seed, by `partfit train` and the configuration
 --longer, for each decoder that of the least mean error once more on more samples. All cells share one cache
 of rendered crops, and those of one seed the order of samples. Killed and started again it goes on where it
 was: figures and curves of each run are added to the report, and runs that are in it are not trained again.
-losses_page.py shows the report.
+A report of another configuration is refused. losses_page.py shows the report.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from pathlib import Path
 import attrs
 
 from partfit.bench import machine
+from partfit.files import atomic_write
+from partfit.landmarks import content_hash
 
 LIKELIHOODS = ("ngll", "resll", "resll-exp")
 HEADS = ("linear", "spiral")
@@ -87,7 +89,7 @@ class Runs:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._file, self._out, self._config = arguments.report, arguments.out, arguments.config
-        self._shared = [f'data.cache="{self._out / "data"}"', *arguments.set]
+        self._own = arguments.set
         self._report = {"cells": [], "longer": []}
         if self._file.exists():
             self._report = json.loads(self._file.read_text(encoding="utf-8"))
@@ -95,14 +97,18 @@ class Runs:
     def figures(self, cell: Cell, longer: int | None = None) -> dict[str, object]:
         """The figures of a cell, with more samples than usual if asked for; trained if not in the report."""
         rows = self._report["cells" if longer is None else "longer"]
+        settings = [*self._own, *([] if longer is None else [f"run.samples={longer}"])]
+        digest = content_hash(self._config.read_text(encoding="utf-8"), *settings)
         for row in rows:
             if attrs.asdict(cell).items() <= row.items():
+                if row["digest"] != digest:
+                    sys.exit(f"{self._file}: {cell.name} was trained by another configuration.")
                 return row
         folder = self._out / (cell.name if longer is None else f"{cell.name}-longer")
-        length = [] if longer is None else [f"run.samples={longer}"]
-        train(self._config, folder, [*self._shared, *cell.settings, *length])
-        rows.append(read(cell, folder))
-        self._file.write_text(json.dumps(self._report, indent=1) + "\n", encoding="utf-8")
+        train(self._config, folder, [f'data.cache="{self._out / "data"}"', *settings, *cell.settings])
+        rows.append({**read(cell, folder), "digest": digest})
+        with atomic_write(self._file) as file:
+            file.write_text(json.dumps(self._report, indent=1) + "\n", encoding="utf-8")
         return rows[-1]
 
 
@@ -119,10 +125,9 @@ def train(config: Path, folder: Path, settings: list[str]) -> None:
     if (folder / "report.json").exists():
         return
     options = [word for setting in settings for word in ("--set", setting)]
-    resume = ["--resume"] if (folder / "state").exists() else []
-    command = [sys.executable, "-m", "partfit", "train", str(config), "--out", str(folder), *options, *resume]
     print(folder.name, flush=True)
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "partfit", "train", str(config), "--out", str(folder), "--resume"]
+    subprocess.run([*command, *options], check=True)
 
 
 def read(cell: Cell, folder: Path) -> dict[str, object]:

@@ -58,10 +58,14 @@ def hands(tmp_path_factory):
 
 
 def run(script, *arguments):
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = started(script, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def started(script, *arguments):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
@@ -122,18 +126,8 @@ def test_likelihoods_are_compared_and_the_best_trained_longer(tmp_path):
         "run.validate_every=1",
     ]
     options = [word for setting in small for word in ("--set", setting)]
-    run(
-        "losses.py",
-        "--out",
-        tmp_path / "runs",
-        "--seeds",
-        "3,4",
-        "--longer",
-        12,
-        "--report",
-        report,
-        *options,
-    )
+    asked = ["losses.py", "--out", tmp_path / "runs", "--seeds", "3,4", "--longer", 12, "--report", report]
+    run(*asked, *options)
     figures = json.loads(report.read_text())
     assert (
         len(
@@ -158,3 +152,14 @@ def test_likelihoods_are_compared_and_the_best_trained_longer(tmp_path):
     page = (tmp_path / "comparing-likelihoods.md").read_text()
     assert page.count("| ResLL Exp |") == 4
     assert "All 26 runs took" in page
+    # a run killed at its beginning and not yet reported goes on, the others are not trained again
+    runs, first = tmp_path / "runs", figures["cells"].pop(0)
+    shutil.rmtree(runs / "ngll-linear-3" / "state")
+    (runs / "ngll-linear-3" / "report.json").unlink()
+    report.write_text(json.dumps(figures))
+    assert run(*asked, *options).split() == ["ngll-linear-3"]
+    again = json.loads(report.read_text())["cells"][-1]
+    assert again["metrics"] == first["metrics"]
+    other = started(*asked, *options, "--set", "run.batch_size=2")
+    assert other.returncode != 0
+    assert "another configuration" in other.stderr

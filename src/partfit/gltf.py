@@ -134,7 +134,7 @@ class _Rig:
     def of(cls, model: SkinnedModel, x: Tensor) -> _Rig:
         """The state of a model at x (P,), in double precision."""
         arrays, n_vertices = model.arrays, model.topology.n_vertices
-        x = x.detach().double().cpu()
+        x = x.detach().cpu().double()
         rotations = Rotation.from_rotvec(model.rotvecs(x[None])[0].numpy())
         coefficients = x[: arrays.shapedirs.shape[-1]].numpy()
         columns, names = _expression(model)

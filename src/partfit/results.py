@@ -325,7 +325,7 @@ def uncertainty_image(result: ImageResult) -> Image:
 def _deviations_mm(instance: Instance) -> Float[np.ndarray, " vertices"]:
     """Standard deviation of each vertex of an instance in the model's frame, millimetres."""
     covariance = vertex_covariance(instance.result, instance.pipeline.settings.inflation, "model")
-    return 1e3 * deviation(covariance[instance.index]).double().cpu().numpy()
+    return 1e3 * deviation(covariance[instance.index]).cpu().double().numpy()
 
 
 def landmarks_image(detections: Iterable[Detection], picture: Picture) -> Image:

@@ -97,6 +97,17 @@ def test_the_box_may_be_that_of_some_points(seed):
 
 
 @given(seeds)
+def test_a_sample_without_any_boxed_point_is_left_out(seed):
+    _, samples, _ = world(seed)
+    expected = typical_shape(samples[1:], np.array([1, 4, 6]))
+    samples[0, [1, 4, 6]] = np.nan
+    np.testing.assert_allclose(typical_shape(samples, np.array([1, 4, 6])), expected)
+    samples[:, [1, 4, 6]] = np.nan
+    with pytest.raises(InputError, match="one of them within the box"):
+        typical_shape(samples, np.array([1, 4, 6]))
+
+
+@given(seeds)
 def test_equal_samples_are_their_own_typical_shape(seed):
     shape = np.random.default_rng(seed).normal(size=(5, 2))
     np.testing.assert_allclose(typical_shape(np.stack([shape] * 3)), shape, atol=1e-9)
@@ -116,7 +127,7 @@ def test_a_scheme_of_one_point_has_a_shape_too():
 
 
 def test_nothing_known_is_refused():
-    with pytest.raises(InputError, match="two points are known, found none"):
+    with pytest.raises(InputError, match="two points are known, one of them within the box"):
         typical_shape(np.full((3, 4, 2), np.nan))
 
 

@@ -122,6 +122,14 @@ def test_views_are_as_asked_for():
     assert {-1.0, 1.0} <= set(sides)
 
 
+@pytest.mark.parametrize(
+    "views", [{"distance": [4.0, -0.45]}, {"distance": [4.0, 0.45]}, {"fill": [0, 0]}, {"yaw": -1.0}]
+)
+def test_views_that_cannot_be_are_refused(views):
+    with pytest.raises(ConfigError, match=next(iter(views))):
+        dataset(views=views)
+
+
 def blocked_at(sample: Sample, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
     """How far before each point the part's own mesh lies, every triangle asked; 0 where it does not.
 

@@ -27,8 +27,8 @@ def hidden_landmarks(
     hidden = torch.zeros(points.shape[:2], dtype=torch.bool)
     for i in range(len(x)):
         if bool(torch.isfinite(vertices[i]).all()):
-            mesh = Mesh(vertices[i].double().cpu().numpy(), model.topology.faces)
-            own = points[i].nan_to_num().double().cpu().numpy()  # NaN where the place is not known
+            mesh = Mesh(vertices[i].cpu().double().numpy(), model.topology.faces)
+            own = points[i].nan_to_num().cpu().double().numpy()  # NaN where the place is not known
             hidden[i] = torch.as_tensor(~visible_points(own, [mesh], inside_tolerance(own, mesh)))
     return hidden.to(x.device)
 

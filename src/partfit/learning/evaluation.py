@@ -52,7 +52,7 @@ def evaluate(
         sums += _sums(network, batch, distribution).cpu()
         deviation = calibration.deviation(distribution, residual)
         errors = (batch.targets.points - distribution.mean) / deviation
-        z.append(errors[batch.targets.weight > 0].flatten().double().cpu().numpy())
+        z.append(errors[batch.targets.weight > 0].flatten().cpu().double().numpy())
         areas += visibility_areas(distribution, batch.targets)
     network.train(was_training)
     weight, error_px, error_box, nll = sums.tolist()

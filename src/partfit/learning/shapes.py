@@ -53,12 +53,16 @@ def typical_shape(
         boxed: Indices of the points whose box is meant; by default all.
 
     Raises:
-        InputError: if no sample has two points that are known.
+        InputError: if no sample has two points that are known, one of them boxed.
     """
     known = np.isfinite(points).all(axis=-1)
-    enough = known.sum(axis=1) >= min(2, points.shape[1])
+    inner = slice(None) if boxed is None else boxed
+    enough = (known.sum(axis=1) >= min(2, points.shape[1])) & known[:, inner].any(axis=1)
     if not enough.any():
-        raise InputError("A typical shape needs a sample in which two points are known, found none.")
+        raise InputError(
+            "A typical shape needs a sample in which two points are known, one of them within the box; "
+            "found none."
+        )
     points, w = points[enough], known[enough].astype(float)
     z = np.where(w > 0, _complex(points), 0)
     mean = _mean(z, w)
@@ -69,7 +73,6 @@ def typical_shape(
     a, _ = _fits(np.broadcast_to(mean, z.shape), z, w)
     mean = mean * np.exp(1j * np.angle((a / abs(a)).mean()))
     shape = np.stack([mean.real, mean.imag], axis=-1)
-    inner = slice(None) if boxed is None else boxed
     (middle, side), (middles, sides) = box_of(shape[inner]), box_of(points[:, inner])
     return (shape - middle) * (np.median(sides) / (side or 1.0)) + np.median(middles, axis=0)
 

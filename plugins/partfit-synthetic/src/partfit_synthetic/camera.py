@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
+
+from partfit.errors import ConfigError
 
 #: From the model frame (y up, z towards the viewer) to the camera frame (y down, z away).
 TO_CAMERA = np.array([1.0, -1.0, -1.0])
@@ -18,6 +21,14 @@ def _pair(value: tuple[float, float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _check_range(config: object, attribute: attrs.Attribute[tuple[float, float]], value: Any) -> None:
+    low, high = value
+    if not 0 < low <= high:
+        raise ConfigError(
+            f"{attribute.name}: expected two numbers above 0, the smaller one first; found {list(value)}."
+        )
+
+
 @attrs.frozen
 class ViewConfig:
     """From where the part is seen.
@@ -26,19 +37,19 @@ class ViewConfig:
         yaw: Largest turn to a side, radians.
         pitch: Largest turn up or down, radians.
         roll: Largest tilt, radians.
-        frontal: Share of the views that are drawn near the front, with a third of the spread.
+        frontal: Share of the views that are drawn near the front, with a quarter of the spread.
         distance: Nearest and farthest camera, metres from the middle of the part.
         fill: Smallest and largest share of the picture's side that the box takes.
         shift: Largest shift of the box's middle, of the picture's side.
     """
 
-    yaw: float = 1.35
-    pitch: float = 0.6
-    roll: float = 0.6
+    yaw: float = attrs.field(default=1.35, validator=attrs.validators.ge(0))
+    pitch: float = attrs.field(default=0.6, validator=attrs.validators.ge(0))
+    roll: float = attrs.field(default=0.6, validator=attrs.validators.ge(0))
     frontal: float = attrs.field(default=0.6, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
-    distance: tuple[float, float] = attrs.field(default=(0.45, 4.0), converter=_pair)
-    fill: tuple[float, float] = attrs.field(default=(0.6, 0.78), converter=_pair)
-    shift: float = 0.05
+    distance: tuple[float, float] = attrs.field(default=(0.45, 4.0), converter=_pair, validator=_check_range)
+    fill: tuple[float, float] = attrs.field(default=(0.6, 0.78), converter=_pair, validator=_check_range)
+    shift: float = attrs.field(default=0.05, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen(eq=False)
