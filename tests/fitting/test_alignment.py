@@ -57,3 +57,24 @@ def test_the_rotation_is_proper():
     )
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=torch.float64)[None])
     assert torch.linalg.det(rotation).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_landmarks_that_lie_anywhere_hardly_turn_the_pose(share):
+    """60 poses of 100 points, which the pose without them would meet; and the others of the batch stay."""
+    rng = np.random.default_rng(4)
+    batch = 60
+    shape = torch.as_tensor(rng.normal(size=(batch, 100, 3)) * [0.06, 0.09, 0.05])
+    rotation = torch.as_tensor(Rotation.random(batch, random_state=5).as_matrix())
+    place = torch.tensor([0.05, 0.0, 0.9], dtype=torch.float64)
+    camera = Camera.for_images([(640, 480)] * batch, dtype=torch.float64)
+    clean = camera.project(shape @ rotation.mT + place) + torch.as_tensor(rng.normal(size=(batch, 100, 2)))
+    lost = torch.as_tensor(rng.random((batch, 100)) < share)
+    lost[:2] = False
+    pixels = torch.where(lost[..., None], torch.as_tensor(rng.uniform(0, 480, size=clean.shape)), clean)
+    weights = torch.ones(batch, 100, dtype=torch.float64)
+    found, without = (align_to_landmarks(shape, points, weights, camera) for points in (pixels, clean))
+    angles = Rotation.from_matrix((found[0] @ rotation.mT).numpy()).magnitude()
+    assert angles.max() < 0.1
+    assert torch.equal(found[0][:2], without[0][:2])
+    assert torch.equal(found[1][:2], without[1][:2])

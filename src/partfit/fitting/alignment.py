@@ -2,7 +2,9 @@
 
 Source: scaled orthographic pose, iterated to perspective (POSIT): DeMenthon & Davis, "Model-based object
 pose in 25 lines of code", IJCV 1995; its two-fold ambiguity for flat shapes: Oberkampf, DeMenthon &
-Davis, "Iterative pose estimation using coplanar feature points", CVIU 1996.
+Davis, "Iterative pose estimation using coplanar feature points", CVIU 1996. Gross errors lose their weight by
+iteratively reweighted least squares: Holland & Welsch, "Robust regression using iteratively reweighted
+least-squares", Communications in Statistics, 1977.
 """
 
 from __future__ import annotations
@@ -12,6 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partfit.geometry.camera import Camera
+
+#: Root mean square over median of a pose's errors, above which some are taken for gross ones. What a mean
+#: shape leaves over has 1.2 to 1.6; 30 % of landmarks that lie anywhere bring it to 1.7 and more.
+_GROSS = 1.5
+#: How often landmarks are weighed anew where there are.
+_REWEIGHTINGS = 3
 
 
 def align_to_landmarks(
@@ -25,7 +33,8 @@ def align_to_landmarks(
 
     No initial pose is needed. Three candidates are refined and the one with the smallest reprojection
     error is taken: the full affine solution, and the two poses of the shape flattened along its thinnest
-    direction, which stay well defined for flat shapes.
+    direction, which stay well defined for flat shapes. Where some landmarks lie far from that pose, it is
+    sought again with Cauchy's weights, whose scale is the median error.
 
     Args:
         shape: (B, n, 3) points in the model frame, metres.
@@ -37,33 +46,20 @@ def align_to_landmarks(
     Returns:
         (B, 3, 3) and (B, 3).
     """
-    batch, device = len(shape), shape.device
     rays = (pixels - camera.principal[:, None]) / camera.focal[:, None, None]
     weights = weights / weights.amax(1, keepdim=True)
-    share = weights / weights.sum(1, keepdim=True)
-    middle = (share[..., None] * shape).sum(1, keepdim=True)
-    centred = shape - middle
-    spread = (centred * share[..., None]).transpose(1, 2) @ centred
-    values, axes = torch.linalg.eigh(spread)  # ascending: the first axis is the thinnest
-    # from mixed moments to an affine map in the axes' frame
-    to_affine = axes / values.clamp(min=1e-9 * values[:, 2:])[:, None]
-    # the three candidates of all items, as one batch
-    sign = torch.tensor([0.0, 1.0, -1.0], dtype=shape.dtype, device=device).repeat_interleave(batch)
-    rays, share, centred, axes, to_affine = (
-        t.repeat(3, *[1] * (t.ndim - 1)) for t in (rays, share, centred, axes, to_affine)
-    )
-    perspective = torch.ones_like(share)
-    for _ in range(iterations):
-        scaled = rays * perspective[..., None]
-        rotation, translation = _scaled_orthographic(centred, scaled, share, axes, to_affine, sign)
-        depth = translation[:, None, 2] + (centred @ rotation[:, 2, :, None])[..., 0]
-        perspective = (depth / translation[:, None, 2]).clamp(0.3, 3.0)
-    moved = centred @ rotation.transpose(1, 2) + translation[:, None]
-    error = (moved[..., :2] / moved[..., 2:].clamp(min=1e-6) - rays).square().sum(-1)
-    error = (share * error).sum(1).nan_to_num(torch.inf).view(3, batch)
-    best = error.argmin(0) * batch + torch.arange(batch, device=device)
-    rotation, translation = rotation[best], translation[best]
-    return rotation, translation - (rotation @ middle.transpose(1, 2))[..., 0]
+    rotation, translation = _pose(shape, rays, weights, iterations)
+    for _ in range(_REWEIGHTINGS):
+        error = weights * _distance(shape @ rotation.transpose(1, 2) + translation[:, None], rays)
+        error = torch.where(weights > 0, error, torch.nan)
+        median = error.nanmedian(1, keepdim=True).values.clamp(min=1e-6)
+        relative = (error / median).square()
+        gross = relative.nanmean(1) > _GROSS**2
+        if not bool(gross.any()):
+            break
+        trusted = torch.where(gross[:, None], weights / (1 + relative.nan_to_num()), weights)
+        rotation, translation = _pose(shape, rays, trusted, iterations)
+    return rotation, translation
 
 
 def align_to_points(
@@ -113,6 +109,43 @@ def place_before_camera(
     normal = rows.transpose(1, 2) @ rows
     solution, _ = torch.linalg.solve_ex(normal, (wanted[:, None] @ rows)[:, 0])
     return solution
+
+
+def _pose(
+    shape: Tensor, rays: Tensor, weights: Tensor, iterations: int
+) -> tuple[Float[Tensor, "batch 3 3"], Float[Tensor, "batch 3"]]:
+    """R and t for which R shape + t lies near the rays (B, n, 2), in the weighted least-squares sense."""
+    batch, device = len(shape), shape.device
+    share = weights / weights.sum(1, keepdim=True)
+    middle = (share[..., None] * shape).sum(1, keepdim=True)
+    centred = shape - middle
+    spread = (centred * share[..., None]).transpose(1, 2) @ centred
+    values, axes = torch.linalg.eigh(spread)  # ascending: the first axis is the thinnest
+    # from mixed moments to an affine map in the axes' frame
+    to_affine = axes / values.clamp(min=1e-9 * values[:, 2:])[:, None]
+    # the three candidates of all items, as one batch
+    sign = torch.tensor([0.0, 1.0, -1.0], dtype=shape.dtype, device=device).repeat_interleave(batch)
+    rays, share, centred, axes, to_affine = (
+        t.repeat(3, *[1] * (t.ndim - 1)) for t in (rays, share, centred, axes, to_affine)
+    )
+    perspective = torch.ones_like(share)
+    for _ in range(iterations):
+        scaled = rays * perspective[..., None]
+        rotation, translation = _scaled_orthographic(centred, scaled, share, axes, to_affine, sign)
+        depth = translation[:, None, 2] + (centred @ rotation[:, 2, :, None])[..., 0]
+        perspective = (depth / translation[:, None, 2]).clamp(0.3, 3.0)
+    moved = centred @ rotation.transpose(1, 2) + translation[:, None]
+    error = (share * _distance(moved, rays).square()).sum(1).nan_to_num(torch.inf).view(3, batch)
+    best = error.argmin(0) * batch + torch.arange(batch, device=device)
+    rotation, translation = rotation[best], translation[best]
+    return rotation, translation - (rotation @ middle.transpose(1, 2))[..., 0]
+
+
+def _distance(
+    points: Float[Tensor, "batch n 3"], rays: Float[Tensor, "batch n 2"]
+) -> Float[Tensor, "batch n"]:
+    """How far points are seen from rays, at unit depth."""
+    return (points[..., :2] / points[..., 2:].clamp(min=1e-6) - rays).norm(dim=-1)
 
 
 def _scaled_orthographic(
