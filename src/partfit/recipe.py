@@ -22,7 +22,8 @@ class FitSettings:
         prior_weights: Factors on the prior cost of single groups, 1 where not named.
         min_confidence: Landmarks of less confidence are left out.
         inflation: How many of the landmarks, whose errors are alike, tell as much as one independent one: for
-            uncertainties, see `partfit.fitting.uncertainty.inflation_factor`.
+            uncertainties, see `partfit.fitting.uncertainty.inflation_factor`. It belongs to the recipe's
+            landmarker: for another one, and other pictures, it is another one.
     """
 
     stages: tuple[Stage, ...]

@@ -423,7 +423,7 @@ def _detection(entry: _DetectionEntry, schemes: Sequence[LandmarkScheme], where:
     return Detection(scheme, points, scale, confidence, entry.score, side=entry.side, **relative)
 
 
-def _relative_points(entry: _DetectionEntry, n: int, where: str) -> dict[str, np.ndarray]:
+def _relative_points(entry: _DetectionEntry, n: int, where: str) -> dict[str, Any]:
     if entry.points_3d is None or entry.scale_3d is None:
         if entry.points_3d is not entry.scale_3d:
             raise InputError(f"{where}: expected `points_3d` and `scale_3d` together, found only one.")

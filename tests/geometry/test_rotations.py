@@ -69,6 +69,14 @@ def test_derivatives_are_smooth(function, length):
     torch.testing.assert_close(exact, numeric, atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("function", [rotvec_to_matrix, left_jacobian])
+@pytest.mark.parametrize("length", [0.0, 1e-8, 0.999, 1.001, 3.1])
+def test_second_derivatives_are_smooth(function, length):
+    """As a Newton step of a fit takes them, whose frozen joints are at exactly 0."""
+    r = tensor([0.6, -0.64, 0.48]) * length
+    assert torch.autograd.gradgradcheck(lambda r: function(r).sum(), r.requires_grad_())
+
+
 @given(rotvecs())
 def test_left_jacobian_is_the_derivative_of_the_exponential(r):
     r = tensor(r)

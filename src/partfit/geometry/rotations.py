@@ -2,7 +2,7 @@
 
 Convention: a rotvec r turns by |r| radians about r/|r|, right-handed: (0, 0, pi/2) takes x to y.
 All functions take any number of leading batch dimensions, keep dtype and device, and are
-differentiable in forward and reverse mode, at r = 0 too.
+differentiable in forward and reverse mode, twice, at r = 0 too.
 Source: the closed forms are those of Murray, Li & Sastry, "A Mathematical Introduction to Robotic
 Manipulation", section 2.2, and Barfoot, "State Estimation for Robotics", section 7.1.
 """
@@ -103,7 +103,9 @@ def _coefficients(rotvec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     small = square < 1.0
     below = torch.where(small, square, torch.zeros_like(square))
     table = torch.tensor(_SERIES, dtype=square.dtype, device=square.device)
-    series = below[..., None] ** torch.arange(len(table), device=square.device) @ table
+    # the power 0 apart: at 0 its second derivative would be NaN
+    powers = below[..., None] ** torch.arange(1, len(table), device=square.device)
+    series = table[0] + powers @ table[1:]
     t2 = torch.where(small, torch.ones_like(square), square)
     t = t2.sqrt()
     sine, half_sine = t.sin(), (t / 2).sin()
