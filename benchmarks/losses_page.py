@@ -41,7 +41,8 @@ def page(report: dict) -> str:
     cells, longer = report["cells"], report["longer"]
     one, runs = cells[0], [*cells, *longer]
     spread, cell_count = seed_spread(cells)
-    resolvable = stats.t.ppf(0.975, cell_count) * spread
+    seeds = len(cells) // cell_count
+    resolvable = stats.t.ppf(0.975, cell_count * (seeds - 1)) * spread * (2 / seeds) ** 0.5
     return TEMPLATE.read_text(encoding="utf-8").format(
         page=PAGE,
         longer_samples=longer[0]["samples"],

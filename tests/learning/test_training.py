@@ -22,6 +22,7 @@ from partfit.learning.training import prepare, train
 from partfit.learning.training_config import TrainConfig
 from partfit.learning.training_module import TrainingError, TrainingModule
 from partfit.registry import Registry
+from partfit.testing.datasets import BlobDataset
 
 BACKBONE = {"name": "mobilenetv3_small_050"}
 
@@ -150,6 +151,22 @@ def test_a_bad_sample_stops_a_run_that_does_not_skip_it(registry, tmp_path):
     skipping = TrainConfig.of_layers([to_dict(config), layer])
     report = train(skipping, tmp_path, resume=True, registry=registry)
     assert report["data"]["train"]["samples"] == 39
+
+
+def test_a_run_with_a_state_does_not_go_on_with_other_samples(registry, tmp_path, monkeypatch):
+    config = blobs(data={"on_bad": "skip"}, run={"save_every": 1})
+    read = BlobDataset.__getitem__
+
+    def broken(dataset, index):
+        if index == 5:
+            raise SampleError("blobs-5", "not there yet.")
+        return read(dataset, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobDataset, "__getitem__", broken)
+        train(config, tmp_path, registry=registry)
+    with pytest.raises(TrainingError, match=r"began with 39 usable samples .* there are 40"):
+        train(config, tmp_path, resume=True, registry=registry)
 
 
 def test_a_detector_that_finds_nothing_stops_a_run_before_its_first_step(registry, tmp_path):

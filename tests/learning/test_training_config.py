@@ -41,6 +41,7 @@ def test_a_small_configuration_is_filled_up_and_round_trips(tmp_path):
         ({"optimizer": {"rate": float("nan")}}, "rate: expected a number above 0, found nan"),
         ({"optimizer": {"ema": 2.0}}, r"ema: expected a number in \[0, 1\], found 2.0"),
         ({"schedule": {"name": "linear"}}, "schedule.name: expected one of"),
+        ({"schedule": {"name": "steps", "at": [60, 85]}}, r"at: expected a number in \[0, 1\], found 60"),
         ({"network": {"visibility": True}}, "network.visibility: expected true exactly if the losses"),
         ({"losses": [{"name": "visibility"}]}, "network.visibility: expected true exactly if the losses"),
         ({"losses": [{"name": "a"}, {"name": "a"}]}, "losses: expected different ones"),

@@ -36,7 +36,7 @@ def train(
     """Train a network on a data set.
 
     CONFIG is a TOML file that says which data, which network and how long. The network is written to
-    DIR/model.safetensors, for `partfit fit --landmarker checkpoint`, with its figures in DIR/report.json.
+    DIR/model.safetensors, for `partfit fit --landmarker checkpoint:PATH`, and its figures to DIR/report.json.
     """
     from pathlib import Path
 
@@ -115,7 +115,15 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     if detector is not None:
         detector = absolute_options("detector", detector)
     checkpoint = attrs.evolve(config.checkpoint, detector=detector)
-    return attrs.evolve(config, data=data, network=network, losses=losses, checkpoint=checkpoint)
+    fit = config.fit
+    if fit is not None:
+        fit = attrs.evolve(
+            fit,
+            model=None if fit.model is None else absolute_options("model", fit.model),
+            embeddings=tuple(map(absolute, fit.embeddings)),
+            fitter=None if fit.fitter is None else absolute_options("fitter", fit.fitter),
+        )
+    return attrs.evolve(config, data=data, network=network, losses=losses, fit=fit, checkpoint=checkpoint)
 
 
 def _with_absolute_weights(backbone: BackboneConfig) -> BackboneConfig:

@@ -260,7 +260,8 @@ def _at(result: FitResult, items: Tensor, x: Tensor, focal: Tensor | None) -> Fi
     with torch.no_grad():
         here = problem.state(x, focal).detach()
         objective = Objective(with_contour_frozen(problem, here), problem.stages[-1])
-        cost, rms = objective.evaluate(here).cost, objective.rms_px(here)
+        there = objective.evaluate(here)
+        cost, rms = there.cost, objective.rms_px(there)
     return attrs.evolve(
         result,
         x=result.x.index_copy(0, items, x),

@@ -66,10 +66,10 @@ class LevenbergMarquardt(Fitter):
         x, focal = problem.split(state.x)
         x = problem.model.canonical(x)
         end = problem.state(x, focal)
-        cost = last.evaluate(end).cost
-        state.fail(~torch.isfinite(cost))
-        cost = torch.where(state.failed, torch.inf, cost)
-        rms = torch.where(state.failed, torch.nan, last.rms_px(end))
+        there = last.evaluate(end)
+        state.fail(~torch.isfinite(there.cost))
+        cost = torch.where(state.failed, torch.inf, there.cost)
+        rms = torch.where(state.failed, torch.nan, last.rms_px(there))
         status = tuple(state.status(i) for i in range(len(x)))
         messages = tuple(reason or MESSAGES[end] for reason, end in zip(reasons, status, strict=True))
         return FitResult(staged, x, status, messages, cost, rms, state.iterations, focal)
@@ -176,7 +176,7 @@ def closed_form_start(
     """
     model, like = problem.model, problem.points
     landmarks = landmarks or model.landmarks(problem.embedding, like)
-    rigid = _rigid_columns(model)
+    rigid = rigid_columns(model)
     mean = [group.prior_mean.clip(group.lower, group.upper) for group in model.groups]
     x = torch.as_tensor(np.concatenate(mean)).to(like).expand(len(like), -1).clone()
     for columns in rigid:
@@ -187,19 +187,19 @@ def closed_form_start(
     weights = torch.where(enough[:, None], weights, 1.0)
     pixels = torch.where(torch.isfinite(problem.points), problem.points, 0)
     camera = problem.camera.to(like)
-    moved = _moved(landmarks, x, shape, rigid, *align_to_landmarks(shape, pixels, weights, camera))
+    moved = rigidly_moved(landmarks, x, shape, rigid, *align_to_landmarks(shape, pixels, weights, camera))
     if problem.points_3d is not None:
         weights_3d = relative_weights(problem).amin(-1)
         rotation = align_to_points(shape, problem.points_3d.nan_to_num(), weights_3d)
         translation = place_before_camera(shape @ rotation.transpose(1, 2), pixels, weights, camera)
-        turned = _moved(landmarks, x, shape, rigid, rotation, translation)
+        turned = rigidly_moved(landmarks, x, shape, rigid, rotation, translation)
         telling = (weights_3d * _extent(shape)[:, None] > 1).sum(1) >= MIN_LANDMARKS
         moved = torch.where(telling[:, None], turned, moved)
     sound = enough & torch.isfinite(moved).all(1)
     return torch.where(sound[:, None], moved, x)
 
 
-def _moved(
+def rigidly_moved(
     landmarks: LandmarkFunction,
     x: Tensor,
     shape: Tensor,
@@ -213,8 +213,10 @@ def _moved(
     moved[:, rotation_columns] = matrix_to_rotvec(rotation)
     # the model turns about its root joint: shift what it then yields to where it should be
     goal = shape @ rotation.transpose(1, 2) + translation[:, None]
-    moved[:, translation_columns] = (goal - landmarks.points(moved)).mean(1)
-    moved[:, translation_columns.stop - 1] += _lack_of_depth(landmarks.points(moved))
+    turned = landmarks.points(moved)
+    shift = (goal - turned).mean(1)
+    shift[:, 2] += _lack_of_depth(turned + shift[:, None])
+    moved[:, translation_columns] = shift
     return moved
 
 
@@ -229,7 +231,12 @@ def _lack_of_depth(points: Float[Tensor, "batch landmarks 3"]) -> Float[Tensor, 
     return (0.1 * (farthest - nearest) - nearest).clamp(min=0)
 
 
-def _rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
+def rigid_columns(model: ParametricModel) -> tuple[slice, slice]:
+    """Where the rigid rotation and the rigid translation lie in a model's parameter vector.
+
+    Raises:
+        InputError: if the model has not one of each.
+    """
     rotations = [g.name for g in model.groups if g.rigid and g.kind == "rotvec" and g.size == 3]
     translations = [g.name for g in model.groups if g.rigid and g.kind == "euclidean" and g.size == 3]
     if len(rotations) != 1 or len(translations) != 1:

@@ -105,7 +105,7 @@ class Objective:
             jacobian = self.jacobian(term, at, root)
             # as a row vector times J, which is many times faster than J^T times a column vector
             gradient = gradient + ((residual * root[..., None]).flatten(1)[:, None] @ jacobian)[:, 0]
-            hessian = hessian + jacobian.transpose(1, 2) @ jacobian
+            hessian = hessian + _gram(jacobian)
         return NormalEquations(gradient, hessian)
 
     def jacobian(
@@ -124,10 +124,18 @@ class Objective:
         values, gradient = at.x[:, self.columns], equations.gradient
         return (values <= self.lower) & (gradient > 0) | (values >= self.upper) & (gradient < 0)
 
-    def rms_px(self, x: Float[Tensor, "batch state"]) -> Float[Tensor, " batch"]:
+    def rms_px(self, at: Evaluation) -> Float[Tensor, " batch"]:
         """Root mean square distance in pixels over the landmarks that take part."""
-        parameters, focal = self.problem.split(x)
-        return self.reprojection.rms_px(self.landmarks.points(parameters), focal)
+        return self.reprojection.rms_px(at.landmarks.points, at.focal)
+
+
+def _gram(jacobian: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch columns columns"]:
+    """J^T J, whose block below the diagonal is taken from the one above."""
+    half = jacobian.shape[2] // 2
+    left, right = jacobian.split([half, jacobian.shape[2] - half], dim=2)
+    above = left.transpose(1, 2) @ jacobian
+    below = torch.cat([above[..., half:].transpose(1, 2), right.transpose(1, 2) @ right], dim=2)
+    return torch.cat([above, below], dim=1)
 
 
 def _focal_group(problem: FitProblem) -> list[ParameterGroup]:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from partfit.errors import ConfigError
+from partfit.errors import ConfigError, InputError
+from partfit.geometry.camera import Camera
 from partfit.learning.augmentation import (
     AugmentationConfig,
     CropGeometry,
@@ -36,6 +37,19 @@ _ORDER, _AUGMENTATION, _SHAPES = range(3)
 
 
 @attrs.frozen(eq=False)
+class ModelTruth:
+    """The true parameters of the model in some pictures, and their cameras.
+
+    Attributes:
+        parameters: (B, P), in the frame of the camera of the data set's picture.
+        intrinsics: (B, 3, 3) that camera, pixels of the data set's picture.
+    """
+
+    parameters: Float[Tensor, "batch P"]
+    intrinsics: Float[Tensor, "batch 3 3"]
+
+
+@attrs.frozen(eq=False)
 class Batch:
     """Crops and the truth about them.
 
@@ -47,6 +61,7 @@ class Batch:
         boxes: (B, 4) boxes of the samples, pixels of the data set's pictures.
         matrix: (B, 2, 3) affine maps from crop units to pixels of the data set's pictures; of a flipped crop
             they hold a reflection.
+        model: The model that is shown, where the data were packed with it.
     """
 
     images: Float[Tensor, "batch 3 R R"]
@@ -55,6 +70,7 @@ class Batch:
     index: Int[Tensor, " batch"]
     boxes: Float[Tensor, "batch 4"]
     matrix: Float[Tensor, "batch 2 3"]
+    model: ModelTruth | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,7 +84,53 @@ class Batch:
             None if known is None else known.to(device),
         )
         tensors = {name: getattr(self, name).to(device) for name in ("images", "index", "boxes", "matrix")}
-        return attrs.evolve(self, targets=targets, **tensors)
+        model = self.model
+        if model is not None:
+            model = ModelTruth(model.parameters.to(device), model.intrinsics.to(device))
+        return attrs.evolve(self, targets=targets, model=model, **tensors)
+
+    @property
+    def camera(self) -> Camera:
+        """The cameras of the data set's pictures, in their pixels. `size` is that of the crops."""
+        K, side = self._truth.intrinsics, self.side
+        return Camera(K[:, 0, 0], K[:, :2, 2], side[:, None].expand(-1, 2))
+
+    @property
+    def crop_camera(self) -> Camera:
+        """The cameras that see the crops, in crop pixels: exact pinholes, for `turn` times camera points.
+
+        With the affine map A u + b from crop to picture pixels, the principal point is A^-1 (c - b), and the
+        focal length that of the picture over the scale of A.
+        """
+        resolution, camera = self.images.shape[-1], self.camera
+        principal = to_crop_units(camera.principal[:, None], self.matrix)[:, 0]
+        size = torch.full_like(principal, resolution)
+        return Camera(camera.focal / self.side * resolution, (principal + 0.5) * resolution - 0.5, size)
+
+    @property
+    def turn(self) -> Float[Tensor, "batch 3 3"]:
+        """Rotations from the frames of the pictures' cameras to those of the crops', about the optical axis.
+
+        Raises:
+            InputError: if a crop is flipped: it shows a mirror image.
+        """
+        linear = self.matrix[:, :, :2] / self.side[:, None, None]
+        if bool((torch.linalg.det(linear) < 0).any()):
+            raise InputError("Flipped crops are not seen by a camera; found some.")
+        turn = torch.eye(3).to(linear).repeat(len(self), 1, 1)
+        turn[:, :2, :2] = linear.mT
+        return turn
+
+    @property
+    def side(self) -> Float[Tensor, " batch"]:
+        """Side of the crops, pixels of the data set's pictures."""
+        return torch.linalg.det(self.matrix[:, :, :2]).abs().sqrt()
+
+    @property
+    def _truth(self) -> ModelTruth:
+        if self.model is None:
+            raise InputError("This batch does not know the model: its data were packed without parameters.")
+        return self.model
 
     def to_picture(self, points: Float[Tensor, "batch n 2"]) -> Float[Tensor, "batch n 2"]:
         """Map points from crop units to pixels of the data set's pictures."""
@@ -113,7 +175,14 @@ def _batch(packed: PackedDataset, samples: PackedSamples, geometry: CropGeometry
         index=torch.from_numpy(samples.index),
         boxes=(corners * scale[:, None] + offset[:, None]).flatten(1).float(),
         matrix=to_picture.float(),
+        model=_model(samples),
     )
+
+
+def _model(samples: PackedSamples) -> ModelTruth | None:
+    if samples.parameters is None or samples.intrinsics is None:
+        return None
+    return ModelTruth(*(torch.from_numpy(a).float() for a in (samples.parameters, samples.intrinsics)))
 
 
 def _stored_to_picture(samples: PackedSamples) -> tuple[Float[Tensor, "batch 1"], Float[Tensor, "batch 2"]]:

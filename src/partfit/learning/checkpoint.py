@@ -2,9 +2,9 @@
 
 The tensors are the network's weights under `network.NAME` (the likelihood's flow among them), the arrays of
 the landmark scheme under `scheme.NAME`, the mean shape under `shape`, and `boxed`. The rest is JSON in the
-metadata, under the key `partfit`: format and version, part, scheme, network configuration, crop rule, region
-map, calibration, the distributions that the components came from, facts about the training, and a digest of
-it all. Nothing in such a file is ever run.
+metadata, under the key `partfit`: format and version, part, scheme, network configuration, what it predicts
+for the start of a fit (if anything), crop rule, region map, calibration, the distributions that the
+components came from, facts about the training, and a digest of it all. Nothing in such a file is ever run.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from partfit.learning.calibration import Calibration
 from partfit.learning.crops import CropRule, RegionMap
 from partfit.learning.datasets import check_boxed
 from partfit.learning.networks import LandmarkNetwork, NetworkConfig
+from partfit.learning.start_head import StartLayout
 from partfit.model_files import home_path
 from partfit.registry import Registry, default_registry
 from partfit.tensor_files import SUFFIX, TensorFormat
@@ -52,6 +53,7 @@ class Checkpoint:
             further crop is aligned by, see `partfit.learning.shapes.typical_shape`.
         crop: From boxes to crops.
         regions: From the regions of the detector that it was made for to boxes.
+        detector: Name of that detector; None if none was named.
         calibration: From its scales to standard deviations.
         part: Name of the part, for example `face`; or empty.
         side: The side of the parts in the training crops, `left` or `right`; None where they have none.
@@ -75,6 +77,7 @@ class Checkpoint:
     boxed: np.ndarray | None = attrs.field(
         default=None, converter=attrs.converters.optional(integers), repr=False
     )
+    detector: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.shape.shape != (len(self.scheme), 2):
@@ -132,7 +135,7 @@ def save_checkpoint(
             arrays[_SCHEME + field.name] = value
         else:
             about[field.name] = value
-    config = checkpoint.network.config
+    config, start = checkpoint.network.config, checkpoint.network.start
     config = attrs.evolve(config, backbone=config.backbone.without_weights())
     header = _FORMAT.header(
         part=checkpoint.part,
@@ -142,8 +145,10 @@ def save_checkpoint(
         components=_sources(config, registry or default_registry()),
         crop=to_dict(checkpoint.crop),
         regions=to_dict(checkpoint.regions),
+        detector=checkpoint.detector,
         calibration=to_dict(checkpoint.calibration),
         facts=dict(checkpoint.facts),
+        **({} if start is None else {"start": to_dict(start.layout)}),
     )
     header["hash"] = _digest(json.loads(json.dumps(header)), arrays)
     _FORMAT.write(path, header, arrays)
@@ -190,8 +195,9 @@ def _made(
     config = from_dict(NetworkConfig, header["network"], "network")
     config.backbone.check_foreign()
     config = attrs.evolve(config, backbone=config.backbone.without_weights())
+    start = from_dict(StartLayout, header["start"], "start") if "start" in header else None
     return Checkpoint(
-        _network(config, scheme, _under(_NETWORK, arrays), registry).eval(),
+        _network(config, scheme, start, _under(_NETWORK, arrays), registry).eval(),
         arrays[_SHAPE],
         from_dict(CropRule, header["crop"], "crop"),
         from_dict(RegionMap, header["regions"], "regions"),
@@ -200,12 +206,14 @@ def _made(
         header["side"],
         header["facts"],
         arrays.get(_BOXED),
+        detector=header.get("detector"),
     )
 
 
 def _network(
     config: NetworkConfig,
     scheme: LandmarkScheme,
+    start: StartLayout | None,
     weights: Mapping[str, np.ndarray],
     registry: Registry | None,
 ) -> LandmarkNetwork:
@@ -220,8 +228,8 @@ def _network(
     found = {name: array.shape for name, array in weights.items()}
     with torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
-            _check_weights(LandmarkNetwork(config, scheme, registry), found)
-        network = LandmarkNetwork(config, scheme, registry)
+            _check_weights(LandmarkNetwork(config, scheme, registry, start), found)
+        network = LandmarkNetwork(config, scheme, registry, start)
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
     return network
 

@@ -18,11 +18,15 @@ class CropRule:
 
     Attributes:
         margin: Share of the box's width or height added at each of its sides, in use and in evaluation.
-        margin_range: The same in training, drawn for each side by itself.
+        margin_range: The same in training, drawn for each side by itself; by default within 0.05 of `margin`.
     """
 
     margin: float = 0.1
-    margin_range: tuple[float, float] = attrs.field(default=(0.05, 0.15), converter=pair_of_floats)
+    margin_range: tuple[float, float] = attrs.field(converter=pair_of_floats)
+
+    @margin_range.default
+    def _about_margin(self) -> tuple[float, float]:
+        return round(self.margin - 0.05, 9), round(self.margin + 0.05, 9)
 
     def __attrs_post_init__(self) -> None:
         low, high = self.margin_range

@@ -21,11 +21,14 @@ class LandmarkDistribution:
         log_scale: (B, L, 2) logarithm of the scale of each coordinate, crop units. What the scale is to the
             standard deviation is a matter of the likelihood, see `Likelihood.deviation`.
         visibility: (B, L) logit of the probability that the landmark is in sight; None if not predicted.
+        start: (B, N) raw numbers of where the fit of a model may begin, see
+            `partfit.learning.start_head.StartHead.prediction`; None if not predicted.
     """
 
     mean: Float[Tensor, "batch landmarks 2"]
     log_scale: Float[Tensor, "batch landmarks 2"]
     visibility: Float[Tensor, "batch landmarks"] | None = None
+    start: Float[Tensor, "batch numbers"] | None = None
 
     @property
     def scale(self) -> Float[Tensor, "batch landmarks 2"]:

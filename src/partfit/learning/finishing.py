@@ -121,6 +121,7 @@ def finish(
         config.checkpoint.side,
         {key: report[key] for key in ("steps", "samples", "metrics", "versions")},
         boxed,
+        detector=None if config.checkpoint.detector is None else config.checkpoint.detector.name,
     )
     save_checkpoint(checkpoint, out / MODEL_FILE, weights=config.checkpoint.weights, registry=registry)
     if view is not None:  # the network is safe now, whatever becomes of reading samples again

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from partfit.errors import ConfigError, InputError
 from partfit.geometry.crops import Crop, extract_crops
-from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region
+from partfit.landmarks import Detection, Landmarker, LandmarkScheme, Region, Start
 from partfit.learning.checkpoint import Checkpoint, load_checkpoint
 from partfit.learning.devices import check_device
 from partfit.learning.shapes import box_of, similarity
@@ -50,12 +50,14 @@ class _Seen:
         points: (L, 2) positions, crop units.
         deviation: (L, 2) standard deviations of their coordinates, crop units.
         confidence: (L,) in [0, 1].
+        start: Where the fit of a model may begin, if the network says so.
     """
 
     look: _Look
     points: np.ndarray
     deviation: np.ndarray
     confidence: np.ndarray
+    start: Start | None
 
     @property
     def typical_deviation(self) -> float:
@@ -80,6 +82,9 @@ class NetworkLandmarker(Landmarker):
     The score is the usual standard deviation in crops that show the part, see `Calibration.usual`, over that
     in the last crop, at most 1: a network is less sure where the part is not. It is 1 for a checkpoint
     that was never calibrated. Parts of a score below `min_score` are dropped.
+
+    A network that was trained with a fit also says where that of its model may begin: of crops that are not
+    flipped, by the last look, without averaging.
 
     With `flips` the answer is the mean of both looks; its variance is the mean of the two variances, which is
     cautious. It needs a scheme that is its own mirror, and a part without sides.
@@ -140,6 +145,11 @@ class NetworkLandmarker(Landmarker):
     @abstractmethod
     def _load(self) -> Checkpoint:
         """The network with all that its use needs."""
+
+    @property
+    def detector(self) -> str | None:
+        """See `Landmarker.detector`."""
+        return self.checkpoint.detector
 
     @property
     def scheme(self) -> LandmarkScheme:
@@ -221,29 +231,39 @@ class NetworkLandmarker(Landmarker):
         if not crops:
             return []
         answers = [self._answers(batch / 255) for batch in torch.cat(crops).split(self.config.batch_size)]
-        arrays = [torch.cat(parts).double().cpu().numpy() for parts in zip(*answers, strict=True)]
-        return [_Seen(look, *rows) for look, *rows in zip(looks, *arrays, strict=True)]
+        *arrays, numbers = (torch.cat(parts).double().cpu() for parts in zip(*answers, strict=True))
+        starts = self._starts(numbers, [look.crop for look in looks])
+        rows = zip(looks, *(array.numpy() for array in arrays), starts, strict=True)
+        return [_Seen(look, *values) for look, *values in rows]
 
     @torch.no_grad()
-    def _answers(self, crops: Float[Tensor, "batch 3 R R"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions (B, L, 2), standard deviations (B, L, 2) and confidences (B, L)."""
+    def _starts(self, numbers: Float[Tensor, "looks N"], crops: list[Crop]) -> list[Start | None]:
+        """Where fits may begin, by the raw numbers that the network says of crops."""
+        head = self._network.start
+        return [None] * len(crops) if head is None else head.starts(numbers, crops)
+
+    @torch.no_grad()
+    def _answers(self, crops: Float[Tensor, "batch 3 R R"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Positions (B, L, 2), deviations (B, L, 2), confidences (B, L), numbers of the start (B, N)."""
         crops = crops.to(self.config.device)
-        mean, deviation, confidence = self._answers_once(crops)
+        mean, deviation, confidence, start = self._answers_once(crops)
         if not self.config.flips:
-            return mean, deviation, confidence
+            return mean, deviation, confidence, start
         mirror = torch.from_numpy(np.array(self.scheme.mirror)).to(mean.device)
-        flipped = [values[:, mirror] for values in self._answers_once(crops.flip(3))]
+        flipped = [values[:, mirror] for values in self._answers_once(crops.flip(3))[:3]]
         mean = (mean + flipped[0] * mean.new_tensor([-1, 1])) / 2
         deviation = ((deviation**2 + flipped[1] ** 2) / 2).sqrt()
-        return mean, deviation, (confidence + flipped[2]) / 2
+        return mean, deviation, (confidence + flipped[2]) / 2, start
 
-    def _answers_once(self, crops: Float[Tensor, "batch 3 R R"]) -> tuple[Tensor, Tensor, Tensor]:
+    def _answers_once(self, crops: Float[Tensor, "batch 3 R R"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         distribution = self._network(crops)
         deviation = self.checkpoint.calibration.deviation(distribution, self._residual)
         confidence = distribution.confidence
         if distribution.visibility is not None:
             confidence = confidence * distribution.visibility.sigmoid()
-        return distribution.mean, deviation, confidence
+        nothing = deviation.new_zeros(len(crops), 0)
+        start = nothing if distribution.start is None else distribution.start
+        return distribution.mean, deviation, confidence, start
 
     def _detection(self, seen: _Seen) -> Detection:
         usual, crop = self.checkpoint.calibration.usual, seen.look.crop
@@ -255,6 +275,7 @@ class NetworkLandmarker(Landmarker):
             seen.confidence[order],
             1.0 if usual is None else min(1.0, usual / seen.typical_deviation),
             side=seen.look.side,
+            start=seen.start,
         )
 
 

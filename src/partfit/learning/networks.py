@@ -14,6 +14,7 @@ from partfit.landmarks import LandmarkScheme
 from partfit.learning.backbones import Backbone, BackboneConfig
 from partfit.learning.distribution import LandmarkDistribution
 from partfit.learning.losses import Likelihood
+from partfit.learning.start_head import StartHead, StartLayout
 from partfit.pipeline_config import Choice
 from partfit.registry import Registry, default_registry
 
@@ -51,12 +52,23 @@ class LandmarkNetwork(nn.Module):
         config: What it was built from.
         scheme: The landmarks' scheme.
         backbone, head, likelihood: Its parts; the likelihood is a part because it says what the scales mean.
+        start: The part that predicts where the fit of a model may begin, or None.
     """
 
     def __init__(
-        self, config: NetworkConfig, scheme: LandmarkScheme, registry: Registry | None = None
+        self,
+        config: NetworkConfig,
+        scheme: LandmarkScheme,
+        registry: Registry | None = None,
+        start: StartLayout | None = None,
     ) -> None:
         """Build it with random weights, or the backbone's pretrained ones.
+
+        Args:
+            config: See the class.
+            scheme: The landmarks' scheme.
+            registry: Of head and likelihood.
+            start: What is predicted for the start of a fit, if anything.
 
         Raises:
             ComponentError: if the head or the likelihood does not exist.
@@ -76,6 +88,7 @@ class LandmarkNetwork(nn.Module):
                 f"likelihood: expected a loss that is a likelihood, found {config.likelihood.name!r}."
             )
         self.likelihood = module
+        self.start = None if start is None else StartHead(start, self.backbone.shape, len(scheme))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> LandmarkDistribution:
         """The landmarks of crops (B, 3, R, R), RGB in [0, 1].
@@ -86,10 +99,12 @@ class LandmarkNetwork(nn.Module):
         features = self.backbone(images)
         with torch.autocast(features.device.type, enabled=False):
             raw = self.head(features.float())
+            start = None if self.start is None else self.start(features.float(), raw[..., :2])
         return LandmarkDistribution(
             mean=raw[..., :2],
             log_scale=self.likelihood.log_scale(raw[..., 2:4]),
             visibility=raw[..., 4] if self.config.visibility else None,
+            start=start,
         )
 
     def describe(self) -> dict[str, Any]:

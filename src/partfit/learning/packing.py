@@ -4,7 +4,8 @@ Each sample is kept as an upright square picture around its box, large enough fo
 takes, with its landmarks in pixels of that picture. A packed data set is a folder:
 
     index.json          what was packed and how, which samples could not be used; see `pack`
-    shard-00000/        of SHARD_SIZE samples of the data set each: images.npy (N, 3, S, S) uint8, ...
+    shard-00000/        of SHARD_SIZE samples of the data set each: images.npy (N, 3, S, S) uint8, ...;
+                        parameters.npy (N, P) and intrinsics.npy (N, 3, 3) where they were asked for
 
 Shards are written under another name and renamed, so that each is whole or absent: packing that was killed
 goes on where it stopped, and several processes may pack into one folder. What a shard holds depends on its
@@ -18,7 +19,7 @@ import json
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +133,7 @@ def pack(
     rule: PackRule,
     *,
     source: str = "",
+    groups: Mapping[str, int] | None = None,
     workers: int = 1,
     on_bad: Literal["stop", "skip"] = "stop",
     progress: Callable[[int, int], None] | None = None,
@@ -146,6 +148,8 @@ def pack(
         rule: What is stored of each picture.
         source: The distribution that the data set's code comes from and its version, if known: another
             version may read or render other samples.
+        groups: Names and sizes of the model's parameter groups, if their true values and the cameras are to
+            be packed too; a sample without them cannot be used.
         workers: Processes that read or render samples, each with one thread. With 1 this process does it.
         on_bad: Whether a sample that cannot be used stops packing, or is left out and reported.
         progress: Called with the numbers of samples that are done and that there are.
@@ -156,14 +160,15 @@ def pack(
         OutputError: if the folder cannot be written.
     """
     folder = ensure_writable_folder(folder)
-    _claim(folder, _description(dataset, rule, source))
+    content = _Content(dataset.scheme, rule, tuple((groups or {}).items()))
+    _claim(folder, _description(dataset, content, source))
     total = len(dataset)
     shards = range(math.ceil(total / SHARD_SIZE))
     there = [shard for shard in shards if _shard_folder(folder, shard).exists()]
-    stale = [shard for shard in there if _is_stale(folder, shard, dataset, rule)]
+    stale = [shard for shard in there if _is_stale(folder, shard, dataset, content)]
     left = sorted({*shards} - {*there} | {*stale})
     done = total - sum(len(_members(total, shard)) for shard in left)
-    packer = _Packer(dataset, folder, rule, on_bad, frozenset(stale))
+    packer = _Packer(dataset, folder, content, on_bad, frozenset(stale))
     for shard in done_by_processes(packer.pack, left, workers):
         done += len(_members(total, shard))
         if progress is not None:
@@ -192,6 +197,8 @@ class PackedSamples:
         regions: (B, 3) middle (x, y) and side of the stored square, pixels of the data set's picture.
         index: (B,) indices in the data set.
         ids: Names in the data set.
+        parameters: (B, P) of the model, its groups one after another; None if they were not packed.
+        intrinsics: (B, 3, 3) cameras, pixels of the data set's pictures; None if they were not packed.
     """
 
     images: UInt8[np.ndarray, "batch 3 S S"]
@@ -201,6 +208,8 @@ class PackedSamples:
     regions: Float[np.ndarray, "batch 3"]
     index: Int[np.ndarray, " batch"]
     ids: tuple[str, ...]
+    parameters: Float[np.ndarray, "batch P"] | None = None
+    intrinsics: Float[np.ndarray, "batch 3 3"] | None = None
 
 
 class PackedDataset:
@@ -214,6 +223,7 @@ class PackedDataset:
         rule: What is stored of each picture.
         report: How many samples it has, and which were left out.
         knows_visibility: Whether the visibility of any landmark is known.
+        groups: Names and sizes of the parameter groups that were packed; empty if none were.
     """
 
     def __init__(self, folder: str | Path, scheme: LandmarkScheme) -> None:
@@ -234,6 +244,7 @@ class PackedDataset:
         self.folder = folder
         self.scheme = scheme
         self.rule = PackRule(index["packing"]["extent"], index["packing"]["side"])
+        self.groups: dict[str, int] = dict(index["packing"].get("parameters", ()))
         self.report = PackReport(index["packed"], tuple(BadSample(**bad) for bad in index["bad"]))
         folders = [
             _shard_folder(folder, k) for k in range(math.ceil(index["packing"]["samples"] / SHARD_SIZE))
@@ -244,9 +255,10 @@ class PackedDataset:
         self._images = functools.lru_cache(_OPEN_SHARDS)(
             lambda shard: np.load(folders[shard] / "images.npy", mmap_mode="r")
         )
+        names = ["points", "visible", "boxes", "regions", "index"]
+        names += ["parameters", "intrinsics"] if self.groups else []
         self._arrays = {
-            name: np.concatenate([np.load(shard / f"{name}.npy") for shard in folders])
-            for name in ("points", "visible", "boxes", "regions", "index")
+            name: np.concatenate([np.load(shard / f"{name}.npy") for shard in folders]) for name in names
         }
         self.knows_visibility = bool((self._arrays["visible"] != UNKNOWN).any())
 
@@ -278,6 +290,71 @@ class PackedDataset:
 
 
 @attrs.frozen(eq=False)
+class _Content:
+    """What is stored of a sample.
+
+    Attributes:
+        scheme: Of its landmarks.
+        rule: How much of its picture.
+        groups: Names and sizes of the parameter groups that are stored, with the camera.
+    """
+
+    scheme: LandmarkScheme
+    rule: PackRule
+    groups: tuple[tuple[str, int], ...]
+
+    def of(self, sample: Sample) -> dict[str, Any]:
+        """The arrays of a sample, by the names of the files.
+
+        Raises:
+            SampleError: if it cannot be used.
+        """
+        if len(sample.points) != len(self.scheme):
+            expected = len(self.scheme)
+            raise SampleError(sample.id, f"expected {expected} landmarks, found {len(sample.points)}.")
+        if not np.isfinite(sample.points).all(axis=1).any():
+            raise SampleError(sample.id, "expected landmarks of which some place is known, found none.")
+        crop = self.rule.crop(sample.box)
+        image = torch.tensor(sample.image).permute(2, 0, 1)
+        picture = extract_crops(image, [crop])[0].round().clamp(0, 255).to(torch.uint8).numpy()
+        unknown = np.full(len(self.scheme), UNKNOWN, dtype=np.uint8)
+        return {
+            "images": picture,
+            "points": crop.from_image(sample.points).astype(np.float32),
+            "visible": unknown if sample.visible is None else sample.visible.astype(np.uint8),
+            "boxes": crop.from_image(sample.box.reshape(2, 2)).reshape(4).astype(np.float32),
+            "regions": np.array([*crop.center, crop.size]),
+            **(self._model(sample) if self.groups else {}),
+        }
+
+    def _model(self, sample: Sample) -> dict[str, np.ndarray]:
+        """The true parameters and the camera."""
+        known = {name: np.shape(value) for name, value in (sample.parameters or {}).items()}
+        if sample.intrinsics is None or any(known.get(name) != (size,) for name, size in self.groups):
+            sizes = ", ".join(f"{name} ({size})" for name, size in self.groups)
+            found = ", ".join(f"{name} {shape}" for name, shape in known.items()) or "none"
+            raise SampleError(sample.id, f"expected a camera and parameters {sizes}; found {found}.")
+        parameters = sample.parameters or {}
+        vector = np.concatenate([parameters[name] for name, _ in self.groups])
+        return {"parameters": vector.astype(float), "intrinsics": sample.intrinsics}
+
+    def none(self) -> dict[str, np.ndarray]:
+        """The arrays of no sample."""
+        n, side = len(self.scheme), self.rule.side
+        shapes: dict[str, tuple[int, ...]] = {
+            "images": (3, side, side),
+            "points": (n, 2),
+            "visible": (n,),
+            "boxes": (4,),
+            "regions": (3,),
+        }
+        if self.groups:
+            shapes |= {"parameters": (sum(size for _, size in self.groups),), "intrinsics": (3, 3)}
+        types = {"images": np.uint8, "visible": np.uint8, "points": np.float32, "boxes": np.float32}
+        return {k: np.zeros((0, *shape), types.get(k, np.float64)) for k, shape in shapes.items()}
+
+
+@attrs.frozen(eq=False)
 class _Packer:
     """Packs single shards; it is what worker processes are given.
 
@@ -287,7 +364,7 @@ class _Packer:
 
     dataset: Dataset
     folder: Path
-    rule: PackRule
+    content: _Content
     on_bad: Literal["stop", "skip"]
     stale: frozenset[int]
 
@@ -301,7 +378,7 @@ class _Packer:
         for index in _members(len(self.dataset), shard):
             try:
                 sample = self.dataset[index]
-                rows.append({**_stored(sample, self.dataset.scheme, self.rule), "index": np.int64(index)})
+                rows.append({**self.content.of(sample), "index": np.int64(index)})
                 ids.append(sample.id)
             except SampleError as error:
                 if self.on_bad == "stop":
@@ -316,17 +393,7 @@ class _Packer:
     def _arrays(self, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         if rows:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        n, side = len(self.dataset.scheme), self.rule.side
-        shapes = {
-            "images": (3, side, side),
-            "points": (n, 2),
-            "visible": (n,),
-            "boxes": (4,),
-            "regions": (3,),
-        }
-        types = {"images": np.uint8, "visible": np.uint8, "points": np.float32, "boxes": np.float32}
-        empty = {k: np.zeros((0, *shape), types.get(k, np.float64)) for k, shape in shapes.items()}
-        return {**empty, "index": np.zeros(0, np.int64)}
+        return {**self.content.none(), "index": np.zeros(0, np.int64)}
 
     def _write(self, shard: int, arrays: dict[str, np.ndarray], samples: dict[str, Any]) -> None:
         target = _shard_folder(self.folder, shard)
@@ -347,32 +414,16 @@ class _Packer:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stored(sample: Sample, scheme: LandmarkScheme, rule: PackRule) -> dict[str, Any]:
-    """What is stored of a sample, by the names of the files."""
-    if len(sample.points) != len(scheme):
-        raise SampleError(sample.id, f"expected {len(scheme)} landmarks, found {len(sample.points)}.")
-    if not np.isfinite(sample.points).all(axis=1).any():
-        raise SampleError(sample.id, "expected landmarks of which some place is known, found none.")
-    crop = rule.crop(sample.box)
-    image = torch.tensor(sample.image).permute(2, 0, 1)
-    picture = extract_crops(image, [crop])[0].round().clamp(0, 255).to(torch.uint8).numpy()
-    unknown = np.full(len(scheme), UNKNOWN, dtype=np.uint8)
-    return {
-        "images": picture,
-        "points": crop.from_image(sample.points).astype(np.float32),
-        "visible": unknown if sample.visible is None else sample.visible.astype(np.uint8),
-        "boxes": crop.from_image(sample.box.reshape(2, 2)).reshape(4).astype(np.float32),
-        "regions": np.array([*crop.center, crop.size]),
-    }
-
-
-def cache_name(dataset: Dataset, rule: PackRule, source: str = "") -> str:
+def cache_name(
+    dataset: Dataset, rule: PackRule, source: str = "", groups: Mapping[str, int] | None = None
+) -> str:
     """A name for the folder of a packed data set, unlike that of what is packed otherwise; see `pack`."""
-    description = json.dumps(_description(dataset, rule, source), sort_keys=True)
+    content = _Content(dataset.scheme, rule, tuple((groups or {}).items()))
+    description = json.dumps(_description(dataset, content, source), sort_keys=True)
     return f"{type(dataset).__name__.lower()}-{content_hash(description)}"
 
 
-def _description(dataset: Dataset, rule: PackRule, source: str) -> dict[str, Any]:
+def _description(dataset: Dataset, content: _Content, source: str) -> dict[str, Any]:
     """What determines the content of a packed data set."""
     kind = type(dataset)
     return {
@@ -382,8 +433,9 @@ def _description(dataset: Dataset, rule: PackRule, source: str) -> dict[str, Any
         "config": to_dict(dataset.config),
         "scheme": dataset.scheme.hash,
         "samples": len(dataset),
-        "extent": rule.extent,
-        "side": rule.side,
+        "extent": content.rule.extent,
+        "side": content.rule.side,
+        **({"parameters": content.groups} if content.groups else {}),
     }
 
 
@@ -408,14 +460,14 @@ def _claim(folder: Path, packing: dict[str, Any]) -> None:
         )
 
 
-def _is_stale(folder: Path, shard: int, dataset: Dataset, rule: PackRule) -> bool:
+def _is_stale(folder: Path, shard: int, dataset: Dataset, content: _Content) -> bool:
     """Whether a shard lacks a sample that can be used now."""
-    return any(_can_be_used(dataset, bad["index"], rule) for bad in _samples(folder, shard)["bad"])
+    return any(_can_be_used(dataset, bad["index"], content) for bad in _samples(folder, shard)["bad"])
 
 
-def _can_be_used(dataset: Dataset, index: int, rule: PackRule) -> bool:
+def _can_be_used(dataset: Dataset, index: int, content: _Content) -> bool:
     try:
-        _stored(dataset[index], dataset.scheme, rule)
+        content.of(dataset[index])
     except SampleError:
         return False
     return True

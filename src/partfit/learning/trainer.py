@@ -120,6 +120,8 @@ class _Watch(Callback):
     def _validate(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
         if self._curves is not None:
             module.metrics = evaluate(module.best, self._val_batches.on(module.device))
+            if module.fit is not None:
+                module.metrics |= module.fit.evaluate(module.best, self._val_batches.on(module.device))
             self._curves.add(step, "validation", module.metrics)
             self._curves.show(step, _samples(module.best, self._val_batches[0].to(module.device)))
         trainer.strategy.barrier()

@@ -26,6 +26,7 @@ from partfit.landmarks import Detector, LandmarkScheme
 from partfit.learning.batches import EvaluationBatches, TrainingBatches, shape_statistics
 from partfit.learning.datasets import Dataset
 from partfit.learning.devices import check_device
+from partfit.learning.fit_task import FitTask
 from partfit.learning.losses import LossModule
 from partfit.learning.networks import LandmarkNetwork
 from partfit.learning.packing import PackedDataset, PackRule, cache_name, pack
@@ -58,6 +59,7 @@ class Preparation:
         train, val: The data sets.
         network: The network, with the weights that it begins with but for the shape of the data.
         losses: Those beside the likelihood, in the configuration's order.
+        fit: The fit that it learns to start, if the configuration has one.
         detector: The one in front of the network in use, if it is named.
     """
 
@@ -65,6 +67,7 @@ class Preparation:
     val: Dataset
     network: LandmarkNetwork
     losses: tuple[LossModule, ...]
+    fit: FitTask | None
     detector: Detector | None
 
     @property
@@ -97,12 +100,13 @@ def prepare(config: TrainConfig, registry: Registry | None = None) -> Preparatio
     config.augmentation.check_scheme(train.scheme)
     named = config.checkpoint.detector
     detector = None if named is None else registry.create("detector", named.name, **named.options)
+    fit = None if config.fit is None else FitTask(config.fit, train.scheme, registry)
     torch.manual_seed(config.run.seed)
     losses = tuple(
         registry.create("loss", term.name, **term.options).module(train.scheme) for term in config.losses
     )
-    network = LandmarkNetwork(config.network, train.scheme, registry)
-    return Preparation(train, val, network, losses, detector)
+    network = LandmarkNetwork(config.network, train.scheme, registry, None if fit is None else fit.layout)
+    return Preparation(train, val, network, losses, fit, detector)
 
 
 def train(
@@ -166,12 +170,13 @@ def _train(
     )
     val_batches = EvaluationBatches(val_data, config.run.batch_size, config.network.resolution, config.crop)
     head = parts.network.head
-    head.initialise(
-        *shape_statistics(
-            train_data, config.crop, config.augmentation, head.n_directions, seed=config.run.seed
-        )
+    mean, directions = shape_statistics(
+        train_data, config.crop, config.augmentation, head.n_directions, seed=config.run.seed
     )
-    module = TrainingModule(config, parts.network, parts.losses, batches)
+    head.initialise(mean, directions)
+    if parts.fit is not None and parts.network.start is not None:
+        parts.network.start.initialise(parts.fit.model, mean, parts.fit.samples(train_data, config.crop))
+    module = TrainingModule(config, parts.network, parts.losses, batches, parts.fit)
     take_steps(module, val_batches, out, device)
     if not is_first():
         return None
@@ -208,12 +213,14 @@ def _packed(
     opened = []
     for (name, dataset, rule), choice in zip(cases, (config.data.train, config.data.val), strict=True):
         source = registry.get("dataset", choice.name).source
-        folder = Path(config.data.cache or out / "data") / cache_name(dataset, rule, source)
+        groups = None if parts.fit is None else parts.fit.groups
+        folder = Path(config.data.cache or out / "data") / cache_name(dataset, rule, source, groups)
         pack(
             dataset,
             folder,
             rule,
             source=source,
+            groups=groups,
             workers=max(1, config.data.workers),
             on_bad=config.data.on_bad,
             progress=progress and functools.partial(progress, name),

@@ -9,10 +9,12 @@ import attrs
 
 from partfit.config import from_dict
 from partfit.errors import ConfigError
+from partfit.fitting import Backward
 from partfit.learning.augmentation import AugmentationConfig
 from partfit.learning.crops import CropRule
 from partfit.learning.networks import NetworkConfig
 from partfit.pipeline_config import Choice
+from partfit.recipe import FitSettings
 
 #: How long a run is: one of these keys of `run`. A layer that gives one of them replaces the others.
 LENGTHS = ("epochs", "steps", "samples")
@@ -110,7 +112,9 @@ class ScheduleConfig:
     name: Literal["constant", "cosine", "steps"] = "constant"
     warmup: float = attrs.field(default=0.0, validator=_within(0, 1))
     final: float = attrs.field(default=0.0, validator=_within(0, 1))
-    at: tuple[float, ...] = (0.6, 0.85)
+    at: tuple[float, ...] = attrs.field(
+        default=(0.6, 0.85), validator=attrs.validators.deep_iterable(_within(0, 1))
+    )
     factor: float = attrs.field(default=0.1, validator=_within(0, 1))
 
 
@@ -187,6 +191,53 @@ class CheckpointConfig:
 
 
 @attrs.frozen
+class FitConfig:
+    """The fit of a model that the network learns to start, and through which it may learn.
+
+    The network predicts, beside the landmarks, the groups that the fit frees and the pose of the model, see
+    `partfit.learning.start_head`. The data must tell the true parameters and cameras, and pictures cannot be
+    flipped. The fit is that of use, in the camera of the crop, to the landmarks and scales that the network
+    predicts; the true focal length is given, unless it is predicted.
+
+    Attributes:
+        part: The recipe that fills in what is None below.
+        model: The model.
+        embeddings: Files of embeddings that come before those of plugins.
+        preset: A preset of the recipe's settings.
+        settings: Fit settings in full; not together with `preset`.
+        fitter: The fitter.
+        focal: Whether the network predicts the focal length, and the fit takes it.
+        hidden: Sizes of the hidden layers of what predicts the start.
+        region: The region of the model whose vertices are judged; by default all.
+        parameters: Weight of the loss of the start, see `start_head.start_loss`.
+        vertices: Weight of the loss after the fit: mean distance of the vertices to the true ones, both about
+            their own mean and in axes of the camera, millimetres. Its gradient goes back through the fit to
+            landmarks and scales; with 0 nothing is fitted in training.
+        warmup: Share of the run before that loss counts.
+        backward: How gradients pass through the fit. By default through its last Gauss-Newton step, which at
+            a minimum is what the implicit function theorem says with J^T J for the Hessian, and cheaper.
+    """
+
+    part: str
+    model: Choice | None = None
+    embeddings: tuple[str, ...] = ()
+    preset: str | None = None
+    settings: FitSettings | None = None
+    fitter: Choice | None = None
+    focal: bool = False
+    hidden: tuple[int, ...] = (256, 256)
+    region: str = ""
+    parameters: float = attrs.field(default=1.0, validator=_above(0))
+    vertices: float = attrs.field(default=0.1, validator=_within(0, float("inf")))
+    warmup: float = attrs.field(default=0.2, validator=_within(0, 1))
+    backward: Backward = attrs.field(factory=lambda: Backward("truncated", steps=1))
+
+    def __attrs_post_init__(self) -> None:
+        if self.preset is not None and self.settings is not None:
+            raise ConfigError("fit: give either `preset` or `settings`, not both.")
+
+
+@attrs.frozen
 class TrainConfig:
     """All that determines a training run.
 
@@ -195,6 +246,7 @@ class TrainConfig:
         network: The network; its likelihood is the main loss, of weight 1.
         run: How long, in which precision, with which seed.
         losses: Further losses.
+        fit: The fit that it learns to start, if any.
         crop: From boxes to crops.
         augmentation: How crops are varied.
         optimizer, schedule: The optimiser and its rate.
@@ -205,6 +257,7 @@ class TrainConfig:
     network: NetworkConfig
     run: TrainRun
     losses: tuple[LossTerm, ...] = ()
+    fit: FitConfig | None = None
     crop: CropRule = attrs.field(factory=CropRule)
     augmentation: AugmentationConfig = attrs.field(factory=AugmentationConfig)
     optimizer: OptimizerConfig = attrs.field(factory=OptimizerConfig)
@@ -219,6 +272,12 @@ class TrainConfig:
             raise ConfigError(
                 'network.visibility: expected true exactly if the losses have one named "visibility": '
                 f"found {self.network.visibility} and the losses {', '.join(names) or 'none'}."
+            )
+        if self.fit is not None and self.augmentation.flips:
+            raise ConfigError(
+                "augmentation: pictures cannot be flipped where a fit is learnt, as a table [fit] asks for, "
+                "since the parameters of a mirrored part are not known. Set horizontal_flip and "
+                "vertical_flip to 0."
             )
         if self.checkpoint.side is not None and self.augmentation.flips:
             raise ConfigError(

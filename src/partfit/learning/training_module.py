@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from partfit.errors import PartfitError
 from partfit.learning.batches import Batch, TrainingBatches, seeded
+from partfit.learning.fit_task import FitTask
 from partfit.learning.losses import LossModule
 from partfit.learning.networks import LandmarkNetwork
 from partfit.learning.training_config import ScheduleConfig, TrainConfig
@@ -36,6 +37,7 @@ class TrainingModule(LightningModule):
     Attributes:
         network: Trained, its likelihood with it.
         losses: The further ones; their parameters, if any, are trained too.
+        fit: The fit that the network learns to start, or None.
         average: The moving average of the network, or None.
         total: Steps of the whole run.
         window: What is averaged into the next row of the curves.
@@ -49,13 +51,15 @@ class TrainingModule(LightningModule):
         network: LandmarkNetwork,
         losses: Iterable[LossModule],
         batches: TrainingBatches,
+        fit: FitTask | None = None,
     ) -> None:
-        """Train `network` with its likelihood and with `losses`, in the configuration's order."""
+        """Train `network` with its likelihood, `losses` in the configuration's order, and a fit."""
         super().__init__()
         self.config = config
         self.network = network
         self.losses = nn.ModuleList(losses)
         self.batches = batches
+        self.fit = fit
         self.total = config.run.total_steps(len(batches))
         self.average: ModelEmaV3 | None = None
         if config.optimizer.ema > 0:
@@ -129,6 +133,8 @@ class TrainingModule(LightningModule):
             terms = {"nll": self.network.likelihood(distribution, batch.targets)}
             for term, module in zip(self.config.losses, self.losses, strict=True):
                 terms[term.name] = term.weight * module(distribution, batch.targets)
+            if self.fit is not None:
+                terms |= self.fit.losses(self.network, distribution, batch, self._fitted(self.fit))
         loss = torch.stack(list(terms.values())).sum()
         values = {name: value.item() for name, value in {"loss": loss, **terms}.items()}
         self._samples = batch.ids
@@ -136,6 +142,10 @@ class TrainingModule(LightningModule):
         self.window.add(values)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
+
+    def _fitted(self, fit: FitTask) -> bool:
+        """Whether the step in progress learns through the fit."""
+        return fit.config.vertices > 0 and self.global_step >= fit.config.warmup * self.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure the gradient, and shorten it if it is too long."""
@@ -163,21 +173,30 @@ class TrainingModule(LightningModule):
             "window": self.window.sums,
             "seconds": self.seconds,
             "metrics": self.metrics,
+            "samples": len(self.batches.packed),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it from there again."""
         own = checkpoint["partfit"]
+        if own["samples"] != len(self.batches.packed):
+            raise TrainingError(
+                f"This run began with {own['samples']} usable samples of training data, now there are "
+                f"{len(self.batches.packed)}: it would not be the same. Begin a new run, in another folder."
+            )
         self.window = Window(own["window"])
         self.seconds, self.metrics = own["seconds"], own["metrics"]
 
     def _require_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"Step {self.global_step + 1}: expected a finite {what}, found {value}, on the samples "
-                f"{', '.join(self._samples)}. The states before are kept. A lower optimizer.rate, or "
-                "optimizer.clip, may help."
-            )
+        finite = math.isfinite(value)
+        if self.trainer.strategy.reduce_boolean_decision(finite):
+            return
+        samples = ", ".join(self._samples)
+        found = "another in another process" if finite else f"{value}, on the samples {samples}"
+        raise TrainingError(
+            f"Step {self.global_step + 1}: expected a finite {what}, found {found}. The states before are "
+            "kept. A lower optimizer.rate, or optimizer.clip, may help."
+        )
 
 
 class Window:

@@ -29,6 +29,9 @@ from partfit.models.base import (
     check_group_names,
 )
 
+#: So many embeddings, those asked for last, keep what has been gathered for them.
+_KEPT = 4
+
 
 @attrs.frozen(eq=False)
 class SkinningArrays:
@@ -115,6 +118,7 @@ class SkinnedModel(ParametricModel):
         self._topology = topology
         self.coefficients, self.poses = tuple(coefficients), tuple(poses)
         self._tensors: dict[tuple[torch.dtype, torch.device], _Tensors] = {}
+        self._landmarks: dict[tuple[LandmarkEmbedding, torch.dtype, torch.device], SkinnedLandmarks] = {}
         self._pose_bases: dict[tuple[str, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         if any(group.name == "transl" for group in (*self.coefficients, *self.poses)):
             raise InputError("A skinned model adds the group 'transl' itself; give it no group of that name.")
@@ -141,10 +145,14 @@ class SkinnedModel(ParametricModel):
     def topology(self) -> Topology:  # noqa: D102 (inherited)
         return self._topology
 
-    def points(self, x: Tensor) -> Tensor:  # noqa: D102 (inherited)
+    def points(self, x: Tensor) -> Tensor:
+        """See `ParametricModel`. Linear blend skinning (thesis eq. 3.5)."""
         arrays = self.tensors(x)
         state = _Posed(self, arrays, x)
-        return _skin(state, arrays.v_template, arrays.shapedirs, arrays.posedirs, arrays.lbs_weights)
+        rest = state.shaped(arrays.v_template, arrays.blendshapes)
+        blended = torch.einsum("nj,bjac->bnac", arrays.lbs_weights, state.rotations)
+        moved = (blended @ rest[..., None])[..., 0] + arrays.lbs_weights @ state.offsets
+        return moved + state.transl[:, None]
 
     def joints(self, x: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch joints 3"]:
         """The posed joints (B, J, 3), metres."""
@@ -152,7 +160,12 @@ class SkinnedModel(ParametricModel):
         return state.translations + state.transl[:, None]
 
     def landmarks(self, embedding: LandmarkEmbedding, like: Tensor) -> LandmarkFunction:  # noqa: D102
-        return SkinnedLandmarks(self, embedding, like)
+        key = (embedding, like.dtype, like.device)
+        if key not in self._landmarks:
+            for old in list(self._landmarks)[: 1 - _KEPT]:
+                self._landmarks.pop(old, None)
+            self._landmarks[key] = SkinnedLandmarks(self, embedding, like)
+        return self._landmarks[key]
 
     def tensors(self, like: Tensor) -> _Tensors:
         """The arrays with the dtype and device of a tensor, made once."""
@@ -192,25 +205,26 @@ class SkinnedModel(ParametricModel):
 
 @attrs.frozen(eq=False)
 class _Tensors:
+    """`SkinningArrays` as tensors. `blendshapes` (N, 3, F) are by features: coefficients, pose features."""
+
     v_template: Tensor
-    shapedirs: Tensor
+    blendshapes: Tensor
     lbs_weights: Tensor
     joints: Tensor
     joint_dirs: Tensor
-    posedirs: Tensor | None
 
     @classmethod
     def of(cls, arrays: SkinningArrays, like: Tensor) -> _Tensors:
         def tensor(array: np.ndarray) -> Tensor:
             return torch.tensor(array, dtype=like.dtype, device=like.device)
 
+        correctives = [] if arrays.posedirs is None else [arrays.posedirs]
         return cls(
             tensor(arrays.v_template),
-            tensor(arrays.shapedirs),
+            tensor(np.concatenate([arrays.shapedirs, *correctives], axis=2)),
             tensor(arrays.lbs_weights),
             tensor(arrays.joints),
             tensor(arrays.joint_dirs),
-            None if arrays.posedirs is None else tensor(arrays.posedirs),
         )
 
 
@@ -218,20 +232,19 @@ class _Posed:
     """The skeleton at one x: rest joints, and each joint's rotation G_j and position t_j in the world."""
 
     def __init__(self, model: SkinnedModel, arrays: _Tensors, x: Tensor) -> None:
-        n_coefficients = arrays.shapedirs.shape[-1]
-        self.coefficients = x[:, :n_coefficients]
+        self.coefficients = x[:, : arrays.joint_dirs.shape[-1]]
         self.transl = x[:, model.slices["transl"]]
         self.parents = model.arrays.parents
         self.rotvecs = model.rotvecs(x)
         self.local = rotvec_to_matrix(self.rotvecs)
         self.rest = arrays.joints + torch.einsum("jdk,bk->bjd", arrays.joint_dirs, self.coefficients)
-        rotations, translations = [self.local[:, 0]], [self.rest[:, 0]]
+        local, rest = self.local.unbind(1), self.rest[..., None].unbind(1)
+        rotations, translations = [local[0]], [rest[0]]
         for j, p in enumerate(self.parents[1:], start=1):
-            rotations.append(rotations[p] @ self.local[:, j])
-            bone = (self.rest[:, j] - self.rest[:, p])[..., None]
-            translations.append((rotations[p] @ bone)[..., 0] + translations[p])
+            rotations.append(rotations[p] @ local[j])
+            translations.append(torch.baddbmm(translations[p], rotations[p], rest[j] - rest[p]))
         self.rotations = torch.stack(rotations, dim=1)
-        self.translations = torch.stack(translations, dim=1)
+        self.translations = torch.stack(translations, dim=1)[..., 0]
         # a rest point v goes to G_j v + offset_j
         self.offsets = self.translations - (self.rotations @ self.rest[..., None])[..., 0]
 
@@ -247,23 +260,13 @@ class _Posed:
         eye = torch.eye(3, dtype=self.local.dtype, device=self.local.device)
         return (self.local[:, 1:] - eye).flatten(1)
 
-
-def _shaped(state: _Posed, template: Tensor, shapedirs: Tensor, posedirs: Tensor | None) -> Tensor:
-    """Points in rest pose with all blend shapes added (thesis eq. 3.1), (B, N, 3)."""
-    rest = template.flatten() + state.coefficients @ shapedirs.flatten(0, 1).T
-    if posedirs is not None:
-        rest = rest + state.pose_features @ posedirs.flatten(0, 1).T
-    return rest.unflatten(1, (-1, 3))
-
-
-def _skin(
-    state: _Posed, template: Tensor, shapedirs: Tensor, posedirs: Tensor | None, weights: Tensor
-) -> Tensor:
-    """Linear blend skinning (thesis eq. 3.5), (B, N, 3)."""
-    rest = _shaped(state, template, shapedirs, posedirs)
-    blended = torch.einsum("nj,bjac->bnac", weights, state.rotations)
-    moved = (blended @ rest[..., None])[..., 0] + weights @ state.offsets
-    return moved + state.transl[:, None]
+    def shaped(self, template: Tensor, blendshapes: Tensor) -> Tensor:
+        """Points (B, N, 3) in rest pose with all blend shapes added (thesis eq. 3.1)."""
+        features = self.coefficients
+        if blendshapes.shape[-1] > features.shape[-1]:
+            features = torch.cat([features, self.pose_features], dim=1)
+        rest = torch.addmm(template.flatten(), features, blendshapes.flatten(0, 1).T)
+        return rest.unflatten(1, (-1, 3))
 
 
 class SkinnedLandmarks(LandmarkFunction):
@@ -277,8 +280,7 @@ class SkinnedLandmarks(LandmarkFunction):
         self.n_landmarks, self.support = rows.shape
         flat = rows.flatten()
         self.template = self.arrays.v_template[flat]
-        self.shapedirs = self.arrays.shapedirs[flat]
-        self.posedirs = None if self.arrays.posedirs is None else self.arrays.posedirs[flat]
+        self.blendshapes = self.arrays.blendshapes[flat]
         # skinning weight of joint j in support point k of landmark l, times the row's weight
         self.weights = self.arrays.lbs_weights[rows] * row_weights[..., None]
         self.joint_weights = self.weights.sum(dim=1)
@@ -286,12 +288,19 @@ class SkinnedLandmarks(LandmarkFunction):
         self._bases: dict[tuple[int, ...], Tensor] = {}
 
     def basis(self, columns: _Columns) -> Tensor:
-        """The chosen columns of shapedirs at the support points, padded with zeros, (L, 3K, columns)."""
-        key = (columns.total, *columns.coefficients)
+        """Blend shapes of the support points, (L, 3K, columns), behind them those by pose features.
+
+        The former are the chosen coefficients' and, for all other columns, zero; the latter are left out
+        where no joint among the columns has any.
+        """
+        key = (columns.total, columns.correctives, *columns.coefficients)
         if key not in self._bases:
-            chosen = self.shapedirs[..., columns.coefficients]
+            n_coefficients = self.arrays.joint_dirs.shape[-1]
+            chosen = self.blendshapes[..., columns.coefficients]
             padded = F.pad(chosen, (0, columns.total - chosen.shape[-1]))
-            self._bases[key] = padded.reshape(self.n_landmarks, 3 * self.support, columns.total)
+            features = self.blendshapes[..., n_coefficients:][..., : columns.correctives]
+            basis = torch.cat([padded, features], dim=-1)
+            self._bases[key] = basis.reshape(self.n_landmarks, 3 * self.support, -1)
         return self._bases[key]
 
     def points(self, x: Tensor) -> Tensor:  # noqa: D102 (inherited)
@@ -307,30 +316,40 @@ class _SkinnedLinearization(Linearization):
     def __init__(self, function: SkinnedLandmarks, x: Tensor) -> None:
         self.function = function
         self.state = _Posed(function.model, function.arrays, x)
-        rest = _shaped(self.state, function.template, function.shapedirs, function.posedirs)
+        rest = self.state.shaped(function.template, function.blendshapes)
         self.rest = rest.unflatten(1, (function.n_landmarks, function.support))  # (B, L, K, 3)
         self.blended = torch.einsum("lkj,bjac->blkac", function.weights, self.state.rotations)
         turned = (self.blended @ self.rest[..., None])[..., 0].sum(dim=2)
         self.points = turned + function.joint_weights @ self.state.offsets + self.state.transl[:, None]
 
     def jacobian(self, projection: Tensor, groups: Sequence[str]) -> Tensor:
-        function, model = self.function, self.function.model
-        batch, n_landmarks, n_rows, _ = projection.shape
-        columns = _Columns.of(model, groups)
-        # projection @ sum_j w_lkj G_j, as a matrix (rows of all items, 3K) for each landmark
-        through = torch.einsum("blra,blkac->lrbkc", projection, self.blended)
-        through = through.reshape(n_landmarks, n_rows * batch, -1)
-        # one product for all coefficients of all items; the columns of poses are zero so far
-        result = torch.bmm(through, function.basis(columns))
-        result = result.view(n_landmarks * n_rows, batch, columns.total).transpose(0, 1)
+        columns = _Columns.of(self.function.model, groups)
+        result, by_features = self._through_rest(projection, columns)
         if columns.coefficients:
-            carried = (projection[..., None, :] * function.joint_weights[:, None, :, None]).flatten(3)
+            weights = self.function.joint_weights
+            carried = (projection[..., None, :] * weights[:, None, :, None]).flatten(3)
             result.baddbmm_(carried.flatten(1, 2), self._offset_derivatives(columns))
         if columns.poses:
-            result[..., columns.pose] = self._pose_columns(projection, through, columns)
+            result[..., columns.pose] = self._pose_columns(projection, by_features, columns)
         if columns.transl is not None:
             result[..., columns.transl] = projection.flatten(1, 2)
         return result
+
+    def _through_rest(self, projection: Tensor, columns: _Columns) -> tuple[Tensor, Tensor]:
+        """Derivative by way of the points in rest pose: by the columns, and by the pose features.
+
+        The columns of poses and translation are zero.
+        """
+        batch, n_landmarks, n_rows, _ = projection.shape
+        if not columns.coefficients and not columns.correctives:
+            result = projection.new_zeros(batch, n_landmarks * n_rows, columns.total)
+            return result, result[..., :0]
+        # projection @ sum_j w_lkj G_j, as a matrix (rows of all items, 3K) for each landmark
+        through = torch.einsum("blra,blkac->lrbkc", projection, self.blended)
+        # one product for all columns of all items
+        product = torch.bmm(through.reshape(n_landmarks, n_rows * batch, -1), self.function.basis(columns))
+        product = product.view(n_landmarks * n_rows, batch, -1).transpose(0, 1)
+        return product[..., : columns.total], product[..., columns.total :].clone()
 
     def _offset_derivatives(self, columns: _Columns) -> Tensor:
         """Derivative of o_j, d t_j - G_j d J_j, by the coefficients, down the tree, (B, 3J, columns)."""
@@ -341,7 +360,7 @@ class _SkinnedLinearization(Linearization):
         derivatives = torch.stack(moved, dim=1) - state.rotations @ rest
         return F.pad(derivatives.flatten(1, 2), (0, columns.total - len(columns.coefficients)))
 
-    def _pose_columns(self, projection: Tensor, through: Tensor, columns: _Columns) -> Tensor:
+    def _pose_columns(self, projection: Tensor, by_features: Tensor, columns: _Columns) -> Tensor:
         """Columns of the pose groups: a turn J_l(r) dr of each joint, in its parent's frame, about it."""
         joints = [joint for _, chosen in columns.poses for joint in chosen]
         turns = left_jacobian(self.state.rotvecs[:, joints])
@@ -349,8 +368,8 @@ class _SkinnedLinearization(Linearization):
         # row a of the projection: a . (q x d) = q . (d x a)
         levers = torch.linalg.cross(self._arms(joints)[:, :, None], projection[:, :, :, None])
         result = levers.flatten(3).flatten(1, 2) @ _block_diagonal(carried)
-        if self.function.posedirs is not None:
-            result = result + self._corrective_columns(through, joints, turns)
+        if columns.correctives:
+            result = result + by_features @ self._feature_derivatives(joints, turns)
         by_group = result.split([3 * len(chosen) for _, chosen in columns.poses], dim=-1)
         mapped = [
             block if group.basis is None else block @ self.function.model.pose_basis(group, block)[0]
@@ -363,26 +382,28 @@ class _SkinnedLinearization(Linearization):
         function, state = self.function, self.state
         if joints == [0]:  # the root carries everything
             return (self.points - state.transl[:, None] - state.translations[:, :1])[:, :, None]
-        moments = torch.einsum("lkj,blkc->bljc", function.weights, self.rest)
-        moved = torch.einsum("bjac,bljc->blja", state.rotations, moments)
-        moved = moved + function.joint_weights[..., None] * state.offsets[:, None]
+        # all points carried by each joint: one product, (B, LK, 3J)
+        turns = state.rotations.permute(0, 3, 1, 2).flatten(2)
+        moved = torch.baddbmm(state.offsets.flatten(1)[:, None], self.rest.flatten(1, 2), turns)
+        moved = moved.view(*self.rest.shape[:3], -1, 3) * function.weights[..., None]
         below = function.descendants[joints]
-        weight = function.joint_weights @ below.T
-        return below @ moved - weight[..., None] * state.translations[:, None, joints]
+        gathered = torch.einsum("bljc,ij->blic", moved.sum(dim=2), below)
+        shares = (function.joint_weights @ below.T)[..., None]
+        return gathered - shares * state.translations[:, None, joints]
 
-    def _corrective_columns(self, through: Tensor, joints: list[int], turns: Tensor) -> Tensor:
-        """Columns of joints by way of the pose correctives: d vec(R) = vec([J_l dr]x R)."""
-        function, batch = self.function, len(turns)
-        assert function.posedirs is not None
-        basis = function.posedirs.flatten(0, 1).view(function.n_landmarks, -1, function.posedirs.shape[-1])
-        by_feature = torch.bmm(through, basis).view(-1, batch, basis.shape[-1]).transpose(0, 1)
+    def _feature_derivatives(self, joints: list[int], turns: Tensor) -> Tensor:
+        """Derivative of the pose features by turns of joints, (B, 9 (J - 1), 3 joints).
+
+        d vec(R) = vec([J_l dr]x R).
+        """
         d_rotations = hat(turns.transpose(2, 3)) @ self.state.local[:, joints][:, :, None]
-        d_features = turns.new_zeros(batch, basis.shape[-1], 3 * len(joints))
+        n_features = 9 * (len(self.state.parents) - 1)
+        d_features = turns.new_zeros(len(turns), n_features, 3 * len(joints))
         for i, joint in enumerate(joints):
             if joint > 0:
                 d_feature = d_rotations[:, i].flatten(2).transpose(1, 2)
                 d_features[:, 9 * (joint - 1) : 9 * joint, 3 * i : 3 * i + 3] = d_feature
-        return by_feature @ d_features
+        return d_features
 
 
 def _block_diagonal(blocks: Tensor) -> Tensor:
@@ -404,6 +425,7 @@ class _Columns:
         pose: The columns of all of them.
         transl: The columns of the translation, or None.
         total: Number of columns.
+        correctives: Number of the pose features that these joints move: all of them, or none.
     """
 
     coefficients: list[int]
@@ -411,6 +433,7 @@ class _Columns:
     pose: slice
     transl: slice | None
     total: int
+    correctives: int
 
     @classmethod
     def of(cls, model: SkinnedModel, groups: Sequence[str]) -> _Columns:
@@ -425,7 +448,9 @@ class _Columns:
                 end += group.size
         pose = slice(len(coefficients), end)
         transl = slice(end, end + 3) if "transl" in groups else None
-        return cls(coefficients, poses, pose, transl, end + (3 if transl else 0))
+        moves = model.arrays.posedirs is not None and any(joint > 0 for _, own in poses for joint in own)
+        correctives = 9 * (len(model.arrays.joints) - 1) if moves else 0
+        return cls(coefficients, poses, pose, transl, end + (3 if transl else 0), correctives)
 
 
 def _n_joints(group: ParameterGroup) -> int:

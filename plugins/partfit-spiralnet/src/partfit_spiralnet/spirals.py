@@ -33,8 +33,9 @@ def spiral_sequences(
     everywhere; each further ring starts next to the end and the start of the one before.
 
     At a border a ring is an arc, or several. Each is walked from its clockwise end to the other, beginning
-    with the arc in which a closed ring would have started. Once no vertex is left that edges lead to, the
-    centre fills the rest: it belongs to the same component and brings in nothing that is not there.
+    with the arc in which a closed ring would have started; the arcs of a first ring are in the order of the
+    vertices at which they begin. Once no vertex is left that edges lead to, the centre fills the rest: it
+    belongs to the same component and brings in nothing that is not there.
 
     The spirals do not depend on the order of the faces.
 

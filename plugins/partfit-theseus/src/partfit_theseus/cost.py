@@ -81,18 +81,18 @@ class FitCost(th.CostFunction):
     def jacobians(self) -> tuple[list[Tensor], Tensor]:
         """The Jacobian (B, rows, C) of what is linearised, and that (B, rows)."""
         x, columns = self.state(), self._objective.columns
-        jacobian, error = self._landmark_rows(x)
-        prior = self._prior[:, columns].expand(len(x), -1, -1)
-        jacobian = torch.cat([jacobian, prior], dim=1)
+        jacobians, error = self._landmark_rows(x)
+        jacobians.append(self._prior[:, columns].expand(len(x), -1, -1))
         error = torch.cat([error, self._prior_error(x)], dim=1)
-        held = self._held(jacobian, error)
+        held = self._held(jacobians, error)
         if bool(held.any()):
-            jacobian = torch.where(held[:, None], 0, jacobian)
+            jacobians = [torch.where(held[:, None], 0, jacobian) for jacobian in jacobians]
             error = torch.where(self._frozen[:, None], 0, error)
-        own = torch.diag_embed(held.to(jacobian))
-        return [torch.cat([jacobian, own], dim=1)], torch.cat([error, own.new_zeros(held.shape)], dim=1)
+        jacobians.append(torch.diag_embed(held.to(error)))
+        return [torch.cat(jacobians, dim=1)], torch.cat([error, error.new_zeros(held.shape)], dim=1)
 
-    def _landmark_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _landmark_rows(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The blocks of the Jacobian, and all of the error."""
         objective = self._objective
         here = objective.evaluate(x)
         roots = [slope.sqrt() for slope in here.slopes]
@@ -101,22 +101,23 @@ class FitCost(th.CostFunction):
         if self._autodiff is not None:
             weights = [root[..., None].expand_as(residual).flatten(1) for residual, root in pairs]
             (jacobian,), _ = self._autodiff.jacobians()
-            return jacobian * torch.cat(weights, dim=1)[..., None], error
+            return [jacobian * torch.cat(weights, dim=1)[..., None]], error
         blocks = [
             objective.jacobian(term, here, root) for term, root in zip(objective.terms, roots, strict=True)
         ]
-        return torch.cat(blocks, dim=1), error
+        return blocks, error
 
     def _prior_error(self, x: Tensor) -> Float[Tensor, "batch rows"]:
         return (x - self._objective.mean) @ self._prior.T
 
     @torch.no_grad()
-    def _held(self, jacobian: Tensor, error: Tensor) -> Bool[Tensor, "batch columns"]:
+    def _held(self, jacobians: list[Tensor], error: Tensor) -> Bool[Tensor, "batch columns"]:
         values = self.free.tensor
         held = self._frozen[:, None].expand_as(values)
         if not self._limited:
             return held
-        gradient = (error[:, None] @ jacobian)[:, 0]
+        errors = error.split([jacobian.shape[1] for jacobian in jacobians], dim=1)
+        gradient = sum((e[:, None] @ j)[:, 0] for e, j in zip(errors, jacobians, strict=True))
         lower, upper = self._objective.lower, self._objective.upper
         return held | (values <= lower) & (gradient > 0) | (values >= upper) & (gradient < 0)
 

@@ -110,7 +110,8 @@ class TheseusFitter(Fitter):
         x, focal = problem.split(state)
         x = problem.model.canonical(x)
         state = problem.state(x, focal)
-        cost, rms = last.evaluate(state).cost, last.rms_px(state)
+        there = last.evaluate(state)
+        cost, rms = there.cost, last.rms_px(there)
         _note(reasons, ~torch.isfinite(cost), MESSAGES[FitStatus.FAILED])
         failed = _failed(reasons, x)
         ends = [s if r is None else FitStatus.FAILED for s, r in zip(status, reasons, strict=True)]
