@@ -41,6 +41,10 @@ def speed_lines(report: dict) -> list[str]:
         *fit_table(report["fit"], "both_stages"),
         "\nOf these, landmarks and their Jacobian by all parameters, once:\n",
         *fit_table(report["fit"], "jacobian"),
+        "\nThe whole fit over the products that no iteration can do without, the same number of times: those",
+        "that form J, J^T J, J^T r, and Cholesky's factorisation and solution:\n",
+        *fit_table(report["fit"], "over_products"),
+        *(fitters_lines(report["fitters"]) if "fitters" in report else []),
         f"\nFrom a JPEG file of {width} x {height} pixels, faces: {picture['instances']},",
         "to vertices, warm, milliseconds: "
         + ", ".join(f"{name} {value:.1f}" for name, value in picture["ms"].items())
@@ -49,10 +53,37 @@ def speed_lines(report: dict) -> list[str]:
     ]
 
 
+def fitters_lines(report: dict) -> list[str]:
+    """Theseus beside `lm`."""
+    names = {
+        "lm": "`lm`",
+        "closed_form": "Theseus, closed form",
+        "autodiff": "Theseus, autodiff",
+        "autodiff_thesis": "Theseus, autodiff, the thesis' settings",
+    }
+    return [
+        f"\n{report['landmarks']} landmarks x {report['parameters']} parameters, one face, the same start:\n",
+        "| fitter | ms | iterations |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {name} | {report['ms'][key]:.1f} | {report['iterations'][key]} |"
+            for key, name in names.items()
+        ),
+        "",
+        *(
+            f"{names[fitter]} is {ratio:.0f} times as fast as {names[base]}."
+            for base, row in report["times_as_fast"].items()
+            for fitter, ratio in row.items()
+        ),
+    ]
+
+
 def fit_table(rows: list[dict], figure: str) -> list[str]:
     """One figure of the fits, sizes down, batches across."""
     batches = sorted({row["batch"] for row in rows})
-    cells = {(row["landmarks"], row["parameters"], row["batch"]): row["ms_an_item"][figure] for row in rows}
+    cells = {
+        (row["landmarks"], row["parameters"], row["batch"]): (row | row["ms_an_item"])[figure] for row in rows
+    }
     sizes = sorted({(row["landmarks"], row["parameters"]) for row in rows})
     return [
         "| landmarks x parameters | " + " | ".join(f"batch {batch}" for batch in batches) + " |",

@@ -82,6 +82,7 @@ def test_the_hands_benchmark_finds_sides_and_compares_the_fit(hands):
 def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "SIZES", bench.SIZES[:1])
     monkeypatch.setattr(bench, "BATCHES", (1, 2))
+    monkeypatch.setattr(bench, "FITTERS_SIZE", (60, 1, 6, 4))
     speed = bench.run_benchmarks(repeats=1, picture=str(ROOT / "examples" / "astronaut.jpg"))
     reports = {
         "speed": json.dumps(speed),
@@ -99,6 +100,7 @@ def test_the_reports_fill_the_page(faces, hands, tmp_path, monkeypatch):
     page = (tmp_path / "README.md").read_text()
     assert page.startswith((ROOT / "benchmarks" / "README.md").read_text().partition("<!-- measured -->")[0])
     assert "| with their Jacobian by 200 coefficients |" in page
+    assert "`lm` is " in page
     assert "2 of 2 labelled faces found" in page
     assert "8 of 8 labelled hands found, with the right side: 8" in page
     assert "| 8 looks, held-out pictures |" in page

@@ -1,4 +1,4 @@
-"""Speed figures: the fit at several sizes and batch sizes, the whole way from a photograph, start-up.
+"""Speed figures: the fit at several sizes and batches, fitters, the whole way from a photograph, start-up.
 
 Machines differ, so that a matrix product is timed in the same run: judge by ratios to it.
 """
@@ -20,17 +20,23 @@ import attrs
 import torch
 from PIL import Image
 
-from partfit import __version__
-from partfit.fitting import LevenbergMarquardt
+from partfit import __version__, create, default_registry
+from partfit.fitting import FitProblem, FitResult, Fitter, LevenbergMarquardt, Stage
 from partfit.fitting.lm import closed_form_start
 from partfit.fitting.objective import Objective
 from partfit.images import load_picture
+from partfit.models import SkinnedModel
 from partfit.pipeline import Pipeline
 from partfit.testing.synthetic import synthetic_embedding, synthetic_model, synthetic_problem
 
 #: Landmarks, rows' support, betas, expressions: a face mesh on the default model, dense sets on a large one.
 SIZES = ((101, 1, 100, 100), (403, 1, 100, 100), (468, 3, 80, 52), (805, 1, 100, 100), (1609, 1, 100, 100))
 BATCHES = (1, 2, 4, 8, 16)
+#: Of the comparison of fitters: a dense set on a large model, and the thesis' iterations of each stage.
+FITTERS_SIZE = (1609, 1, 100, 100)
+FITTERS_ITERATIONS = 20
+#: As the thesis ran Theseus: a fixed damping, added to the diagonal, until the cost stands still.
+THESIS = {"damping": "additive", "initial_damping": 1e-3, "adaptive_damping": False, "tolerance": 1e-8}
 GEMM_SIDE = 1024
 #: Longer side of the photograph for the whole way.
 PICTURE_SIDE = 1000
@@ -54,6 +60,8 @@ def run_benchmarks(
         "import_cpu_s": _import_seconds(repeats),
         "fit": [_fit_figures(size, batch, repeats) for size in SIZES for batch in BATCHES],
     }
+    if any(record.name == "theseus" for record in default_registry().components("fitter")):
+        report["fitters"] = _fitters_figures(repeats)
     if picture is not None:
         report["picture"] = _picture_figures(picture, repeats)
     return {**report, "gemm_after": _gemm(repeats)}
@@ -117,7 +125,9 @@ def _import_seconds(repeats: int) -> float:
 def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> dict[str, Any]:
     """One size and batch: the parts of an iteration, and a whole fit of both stages, per item.
 
-    `jacobian` is that of the projected landmarks by all parameters, with the landmarks themselves.
+    `jacobian` is that of the projected landmarks by all parameters, with the landmarks themselves;
+    `products` is what `_products` takes, once for each iteration of each stage, and `over_products` the whole
+    fit of both stages over that.
     """
     n_landmarks, support, n_betas, n_expression = size
     model = synthetic_model(max(2 * n_landmarks, 500), n_betas, n_expression)
@@ -130,12 +140,21 @@ def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> d
     here = objective.evaluate(x)
     landmarks, projection = objective.landmarks, torch.ones(*here.landmarks.points.shape[:2], 2, 3)
     groups = tuple(model.slices)
-    result = fitter.fit(problem)
+    iterations = fitter.fit(problem).iterations
+    rigid_iterations = fitter.fit(rigid).iterations
+    # a batch goes on until its last item has ended
+    counts = (int(rigid_iterations.max()), int((iterations - rigid_iterations).max()))
+    products = sum(
+        count * _best_ms(_products(problem, stage), repeats) / batch
+        for count, stage in zip(counts, problem.stages, strict=True)
+    )
+    both_stages = _best_ms(lambda: fitter.fit(problem), repeats) / batch
     return {
         "landmarks": n_landmarks,
         "parameters": model.n_parameters,
         "batch": batch,
-        "iterations": result.iterations.double().mean().item(),
+        "iterations": iterations.double().mean().item(),
+        "over_products": both_stages / products,
         "ms_an_item": {
             "start": _best_ms(lambda: closed_form_start(problem), repeats) / batch,
             "jacobian": _best_ms(lambda: landmarks.linearize(x).jacobian(projection, groups), repeats)
@@ -143,9 +162,102 @@ def _fit_figures(size: tuple[int, int, int, int], batch: int, repeats: int) -> d
             "evaluate": _best_ms(lambda: objective.evaluate(x), repeats) / batch,
             "normal_equations": _best_ms(lambda: objective.normal_equations(here), repeats) / batch,
             "rigid_stage": _best_ms(lambda: fitter.fit(rigid), repeats) / batch,
-            "both_stages": _best_ms(lambda: fitter.fit(problem), repeats) / batch,
+            "both_stages": both_stages,
+            "products": products,
         },
     }
+
+
+def _products(problem: FitProblem, stage: Stage) -> Callable[[], object]:
+    """The products without which no Gauss-Newton iteration of a skinned model can be, and nothing else.
+
+    On random numbers, of the shapes, batch and dtype of a stage: those that form the landmarks' Jacobian J
+    (blend shapes, what moving joints carry along, turns of joints), J^T J, J^T r, and Cholesky's
+    factorisation and solution, in float64 as the fitter has them.
+    """
+    model = problem.model
+    assert isinstance(model, SkinnedModel)
+    batch, n_landmarks = problem.points.shape[:2]
+    support, joints = problem.embedding.indices.shape[1], 3 * len(model.arrays.joints)
+    rows, columns = 2 * n_landmarks, len(model.columns(stage.free))
+    rigid = all(model.group(name).rigid for name in stage.free)
+
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=problem.points.dtype)
+
+    through, blendshapes = (
+        random(n_landmarks, 2 * batch, 3 * support),
+        random(n_landmarks, 3 * support, columns),
+    )
+    carried, offsets = random(batch, rows, joints), random(batch, joints, columns)
+    turned = 3 if rigid else joints
+    levers, turns = random(batch, rows, turned), random(batch, turned, turned)
+    residual, gradient = random(batch, 1, rows), random(batch, columns, 1).double()
+    factor = random(batch, columns, columns).double()
+    definite = factor @ factor.transpose(1, 2) + columns * torch.eye(columns, dtype=torch.float64)
+    rigid_jacobian = random(batch, rows, columns)
+
+    def products() -> object:
+        jacobian = rigid_jacobian
+        if not rigid:
+            jacobian = torch.bmm(through, blendshapes).view(rows, batch, columns).transpose(0, 1)
+            jacobian.baddbmm_(carried, offsets)
+        root, _ = torch.linalg.cholesky_ex(definite)
+        return (
+            levers @ turns,
+            jacobian.transpose(1, 2) @ jacobian,
+            residual @ jacobian,
+            torch.cholesky_solve(gradient, root),
+        )
+
+    return products
+
+
+def _fitters_figures(repeats: int) -> dict[str, Any]:
+    """Theseus, with either cost, beside `lm`: one face of a large model, the same start and stages.
+
+    `autodiff_thesis` is the thesis' way in the thesis' settings, see `THESIS`; all others have their
+    defaults. Theseus by autodiff is timed once, after one iteration to warm up.
+    """
+    n_landmarks, support, n_betas, n_expression = FITTERS_SIZE
+    model = synthetic_model(max(2 * n_landmarks, 500), n_betas, n_expression)
+    embedding = synthetic_embedding(model, n_landmarks, support)
+    problem, _ = synthetic_problem(model, embedding, noise_px=0.5, dtype=torch.float32)
+    stages = tuple(attrs.evolve(stage, iterations=FITTERS_ITERATIONS) for stage in problem.stages)
+    problem = attrs.evolve(problem, stages=stages, start=closed_form_start(problem))
+    fitters = {
+        "lm": LevenbergMarquardt(),
+        "closed_form": create("fitter", "theseus"),
+        "autodiff": create("fitter", "theseus", cost="autodiff"),
+        "autodiff_thesis": create("fitter", "theseus", cost="autodiff", **THESIS),
+    }
+    milliseconds, results = {}, {}
+    for name, fitter in fitters.items():
+        milliseconds[name], results[name] = _timed_fit(fitter, problem, name, repeats)
+    return {
+        "landmarks": n_landmarks,
+        "parameters": model.n_parameters,
+        "batch": 1,
+        "ms": milliseconds,
+        "iterations": {name: int(result.iterations) for name, result in results.items()},
+        "cost": {name: float(result.cost) for name, result in results.items()},
+        "times_as_fast": {
+            base: {name: milliseconds[base] / milliseconds[name] for name in ("closed_form", "lm")}
+            for base in ("autodiff", "autodiff_thesis")
+        },
+    }
+
+
+def _timed_fit(fitter: Fitter, problem: FitProblem, name: str, repeats: int) -> tuple[float, FitResult]:
+    """Milliseconds of a fit, the best of some where it is quick, and its result."""
+    if not name.startswith("autodiff"):
+        return _best_ms(lambda: fitter.fit(problem), repeats), fitter.fit(problem)
+    fitter.fit(attrs.evolve(problem, stages=(attrs.evolve(problem.stages[-1], iterations=1),)))
+    start = time.perf_counter()
+    result = fitter.fit(problem)
+    return (time.perf_counter() - start) * 1e3, result
 
 
 def _picture_figures(path: str, repeats: int) -> dict[str, Any]:
