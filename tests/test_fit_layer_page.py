@@ -37,11 +37,11 @@ def test_what_the_page_says_holds(case):
     assert truncated == sorted(truncated, reverse=True)
 
 
-@pytest.mark.parametrize("part", ["face", "hand"])
-def test_the_recipes_have_the_inflation_that_was_measured(part):
+@pytest.mark.parametrize("name", ["mediapipe-face", "mediapipe-hand", "partfit-dense"])
+def test_the_landmarkers_have_the_inflation_that_was_measured(name):
     reports = json.loads((ROOT / "benchmarks" / "inflation.json").read_text())
-    recipe = partfit.create("recipe", part)
-    (own,) = (report for report in reports if report["landmarker"] == recipe.landmarker)
+    (own,) = (report for report in reports if report["landmarker"] == name)
+    inflation = partfit.create("landmarker", name).inflation
     low, high = own["photographs"]["interval"]
-    assert low < recipe.settings.inflation < high
-    assert recipe.settings.inflation == pytest.approx(own["photographs"]["factor"], rel=0.05)
+    assert low < inflation < high
+    assert inflation == pytest.approx(own["photographs"]["factor"], rel=0.05)

@@ -363,6 +363,14 @@ class Landmarker(Component):
         """Name of the detector whose regions it was made for; None where not known, or where any will do."""
         return None
 
+    @property
+    def inflation(self) -> float:
+        """How many of its landmarks, whose errors are alike, tell as much as one independent one.
+
+        For covariances, see `partfit.fitting.uncertainty.inflation_factor`; 1 where it was not measured.
+        """
+        return 1.0
+
     @abstractmethod
     def locate(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], regions: Sequence[Sequence[Region]]

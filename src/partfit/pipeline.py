@@ -236,6 +236,11 @@ class Pipeline:
             )
 
     @property
+    def inflation(self) -> float:
+        """For covariances of the fits: that of the settings, else the landmarker's."""
+        return self.settings.inflation or self.landmarker.inflation
+
+    @property
     def sided(self) -> bool:
         """Whether one model is built for each side of the part."""
         return self._has_option("model", "side")

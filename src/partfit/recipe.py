@@ -22,15 +22,16 @@ class FitSettings:
         prior_weights: Factors on the prior cost of single groups, 1 where not named.
         min_confidence: Landmarks of less confidence are left out.
         inflation: How many of the landmarks, whose errors are alike, tell as much as one independent one: for
-            uncertainties, see `partfit.fitting.uncertainty.inflation_factor`. It belongs to the recipe's
-            landmarker: for another one, and other pictures, it is another one.
+            uncertainties, see `partfit.fitting.uncertainty.inflation_factor`. By default the landmarker's.
     """
 
     stages: tuple[Stage, ...]
     weighting: Weighting = "inverse_scale"
     prior_weights: dict[str, float] = attrs.field(factory=dict)
     min_confidence: float = attrs.field(default=0.0)
-    inflation: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    inflation: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.gt(0))
+    )
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:

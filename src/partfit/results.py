@@ -191,7 +191,7 @@ def _uncertainty(instance: Instance) -> dict[str, Any] | None:
         return None
     deviations = _deviations_mm(instance)
     return {
-        "inflation": instance.pipeline.settings.inflation,
+        "inflation": instance.pipeline.inflation,
         "vertex_deviation_mm": {"median": float(np.median(deviations)), "max": float(deviations.max())},
         "unobservable": unobservable_names(instance.result)[instance.index],
     }
@@ -324,7 +324,7 @@ def uncertainty_image(result: ImageResult) -> Image:
 
 def _deviations_mm(instance: Instance) -> Float[np.ndarray, " vertices"]:
     """Standard deviation of each vertex of an instance in the model's frame, millimetres."""
-    covariance = vertex_covariance(instance.result, instance.pipeline.settings.inflation, "model")
+    covariance = vertex_covariance(instance.result, instance.pipeline.inflation, "model")
     return 1e3 * deviation(covariance[instance.index]).cpu().double().numpy()
 
 

@@ -79,6 +79,18 @@ def test_a_network_without_visibility_has_one_factor():
     )
 
 
+def test_shared_errors_inflate():
+    """Independent errors have the factor 1; a shift of all landmarks by their scale has their number."""
+    network, batches = world(hidden=(2.0, 3.0), batches=8)
+    assert calibrate(network, batches).inflation == pytest.approx(1, rel=0.2)
+    generator = torch.Generator().manual_seed(1)
+    for batch, answer in zip(batches, network.answers, strict=True):
+        shift = torch.randn((16, 1, 2), generator=generator) * answer.scale * RESIDUAL
+        batch.targets.points[:] = answer.mean + shift
+        batch.targets.weight[:, 300:] = 0
+    assert calibrate(network, batches).inflation == pytest.approx(300, rel=0.05)
+
+
 def test_landmarks_of_no_weight_do_not_matter():
     network, batches = world(logit=30.0)
     expected = calibrate(network, batches)

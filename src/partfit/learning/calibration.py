@@ -20,6 +20,7 @@ from torch import Tensor
 
 from partfit.arrays import pair_of_floats
 from partfit.errors import ConfigError, InputError
+from partfit.fitting.uncertainty import inflation_factor
 from partfit.learning.batches import Batch
 from partfit.learning.distribution import LandmarkDistribution, LandmarkTargets
 from partfit.learning.networks import LandmarkNetwork
@@ -37,14 +38,16 @@ class Calibration:
         hidden: The same of a hidden landmark.
         usual: The typical standard deviation in a crop that shows the part, crop units: the median over the
             crops of the median over the landmarks. None if it was never measured.
+        inflation: Of the calibrated errors, see `partfit.fitting.uncertainty.inflation_factor`.
     """
 
     visible: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=pair_of_floats)
     hidden: tuple[float, float] = attrs.field(default=(1.0, 1.0), converter=pair_of_floats)
     usual: float | None = None
+    inflation: float = 1.0
 
     def __attrs_post_init__(self) -> None:
-        numbers = [*self.visible, *self.hidden, 1.0 if self.usual is None else self.usual]
+        numbers = [*self.visible, *self.hidden, 1.0 if self.usual is None else self.usual, self.inflation]
         if not all(0 < number < float("inf") for number in numbers):
             raise ConfigError(f"calibration: expected finite factors above 0, found {self}.")
 
@@ -99,7 +102,14 @@ def calibrate(network: LandmarkNetwork, batches: Iterable[Batch]) -> Calibration
     factors = Calibration(pair_of_floats(visible), pair_of_floats(hidden))
     deviations = [factors.deviation(distribution, residual) for distribution, _ in seen]
     typical = torch.cat([deviation.flatten(1).median(dim=1)[0] for deviation in deviations])
-    return attrs.evolve(factors, usual=float(typical.median()))
+    z = [
+        ((targets.points - distribution.mean) / deviation).masked_fill(
+            targets.weight[..., None] <= 0, torch.nan
+        )
+        for (distribution, targets), deviation in zip(seen, deviations, strict=True)
+    ]
+    inflation = max(inflation_factor(torch.cat(z).cpu().double().numpy()), 1e-6)
+    return attrs.evolve(factors, usual=float(typical.median()), inflation=inflation)
 
 
 def _ratio(

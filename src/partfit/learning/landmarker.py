@@ -152,6 +152,11 @@ class NetworkLandmarker(Landmarker):
         return self.checkpoint.detector
 
     @property
+    def inflation(self) -> float:
+        """That of the held-out samples on which the network was calibrated."""
+        return self.checkpoint.calibration.inflation
+
+    @property
     def scheme(self) -> LandmarkScheme:
         """The scheme that the network was trained for."""
         return self.checkpoint.scheme

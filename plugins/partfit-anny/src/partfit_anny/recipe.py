@@ -37,8 +37,6 @@ def face() -> Recipe:
                 ),
             ),
             prior_weights={"betas": 0.5, "expression": 0.5},
-            # of MediaPipe's errors on 43 labelled faces, see benchmarks/inflation.py
-            inflation=260.0,
         ),
         presets={
             "thesis": FitSettings(
@@ -70,7 +68,5 @@ def hand() -> Recipe:
                 Stage(("betas", "hand_pose", *_RIGID), iterations=40, kernel="huber"),
             ),
             prior_weights={"betas": 0.5, "hand_pose": 0.5},
-            # of MediaPipe's errors on 49 labelled pictures of one hand, see benchmarks/inflation.py
-            inflation=3.5,
         ),
     )

@@ -35,8 +35,6 @@ def face() -> Recipe:
                     kernel="huber",
                 ),
             ),
-            # of MediaPipe's errors on 43 labelled faces, see benchmarks/inflation.py
-            inflation=260.0,
         ),
         presets={
             "thesis": FitSettings(

@@ -28,7 +28,5 @@ def face() -> Recipe:
                 ),
             ),
             prior_weights={"betas": 0.5, "expression": 0.5},
-            # of MediaPipe's errors on 43 labelled faces, see benchmarks/inflation.py
-            inflation=260.0,
         ),
     )
